@@ -1,0 +1,120 @@
+"""What every command needs: settings, and errors as one line and an exit code."""
+
+import asyncio
+import difflib
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import asyncpg
+import typer
+from pydantic import AliasChoices, ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotImmich, SettingsError
+from immich_dbsync.service.listener import LOST, reason, right_missing
+from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file
+
+T = TypeVar("T")
+
+
+@contextmanager
+def console_errors() -> Iterator[None]:
+    """Turn our own errors into one line on stderr and their exit code; anything else is a bug and shows itself."""
+    try:
+        yield
+    except DbsyncError as error:
+        _leave(error)
+    except BaseExceptionGroup as group:  # from tasks that ran side by side
+        known, others = group.split(DbsyncError)
+        if known is None or others is not None:
+            raise
+        _leave(known)
+
+
+def _leave(error: BaseException) -> NoReturn:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, DbsyncError)
+    typer.echo(f"immich-dbsync: {' '.join(str(error).split())}", err=True)
+    raise typer.Exit(error.exit_code) from None
+
+
+def load_settings() -> Settings:
+    """The settings in force; raises SettingsError that names the setting and what is wrong with it."""
+    _refuse_unknown_variables()
+    _refuse_unknown_keys()
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
+        raise SettingsError(f"A setting makes no sense: {problems}.") from None
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields if not name.startswith("db_")}
+    known.add(CONFIG_VARIABLE)
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            raise SettingsError(f"There is no setting {variable}.{_hint(variable, known)}")
+
+
+def _refuse_unknown_keys() -> None:
+    file = config_file()
+    if file is None:
+        return
+    try:
+        keys = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file} can't be read: {error.strerror}.") from error
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise SettingsError(f"{file} is not valid TOML: {reason(error)}.") from error
+    known: set[str] = set()
+    for field in Settings.model_fields.values():
+        assert isinstance(field.validation_alias, AliasChoices)
+        known.update(str(choice) for choice in field.validation_alias.choices)
+    for key in keys:
+        if key not in known:
+            raise SettingsError(f"There is no setting {key!r}, which {file} has.{_hint(key, known)}")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def run_async(work: Coroutine[None, None, T]) -> T:
+    """Run one command's work; errors of the database become ours."""
+    try:
+        return asyncio.run(work)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise right_missing(error) from error
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise NotImmich(
+            f"This is no database of a supported Immich: {reason(error)}. Is it the right one, has Immich started?"
+        ) from error
+    except (*LOST, asyncpg.InterfaceError) as error:
+        raise DatabaseUnreachable(f"The connection to PostgreSQL was lost: {reason(error)}. Try again.") from error
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on a terminal; tab-separated lines in a pipe."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            typer.echo("\t".join(row))
+        return
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console().print(table)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object with its shape's version."""
+    typer.echo(json.dumps({"version": 1, **value}, indent=2 if sys.stdout.isatty() else None, default=str))

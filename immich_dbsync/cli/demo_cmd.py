@@ -1,0 +1,16 @@
+"""``immich-dbsync demo``: the whole loop, with nothing to set up."""
+
+import typer
+
+
+def demo(
+    keep: bool = typer.Option(False, "--keep", help="Leave everything running afterwards, to play with."),
+    immich: str = typer.Option("3.1.0", help="The Immich version to stand in for: 2.7.5 or 3.1.0."),
+) -> None:
+    """Show photos going both ways, on an embedded PostgreSQL and a stand-in for Immich.
+
+    Example: immich-dbsync demo --keep
+    """
+    from immich_dbsync.demo import show  # noqa: PLC0415  # needs the demo extra
+
+    raise typer.Exit(show.run(keep=keep, version=immich))

@@ -1,0 +1,123 @@
+"""``immich-dbsync status``: what is synced, what waits, what went wrong."""
+
+from dataclasses import asdict, dataclass
+
+import asyncpg
+import typer
+
+from immich_dbsync.cli.common import console_errors, load_settings, print_json, print_table, run_async
+from immich_dbsync.errors import NEEDS_SOMEBODY
+from immich_dbsync.immich.library import Library
+from immich_dbsync.service.gate import unreachable
+from immich_dbsync.service.listener import connect, lock_key
+from immich_dbsync.service.logs import printable
+from immich_dbsync.service.session import accounts
+from immich_dbsync.settings import Settings
+from immich_dbsync.store import install
+from immich_dbsync.store.state import OwnerState, held_locks, owner_states, refused_files
+
+_REFUSED_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    state: OwnerState
+    email: str
+    active: bool
+    running: bool
+    refused: list[tuple[str, str]]
+
+    def problems(self) -> list[str]:
+        """What needs somebody, in sentences; empty when nothing does."""
+        state = self.state
+        said = [state.problem] if state.problem else []
+        if not self.active:
+            said.append("the user is deleted in Immich: nothing of theirs is touched")
+        if not self.running:
+            said.append("no service syncs this owner now: start it with `immich-dbsync run`")
+        said += [f"{count} left alone: {why}" for why, count in state.undecided.items()]
+        said += [f"{path}: {why}" for path, why in self.refused]
+        if state.refused > len(self.refused):
+            said.append(f"and {state.refused - len(self.refused)} more files refused")
+        return said
+
+
+async def _look(settings: Settings) -> tuple[list[_Line], list[str]]:
+    """Every owner, and what is wrong with more than one of them: keys, the server."""
+    connection = await connect(settings.require_database_url(), "immich-dbsync status")
+    try:
+        lines = await _lines(connection)
+        _, problems = await accounts(Library(connection), settings.api_keys_or_none())
+    finally:
+        await connection.close()
+    if reason := await unreachable(settings):
+        problems.append(f"{reason}; uploads and deletions wait for it")
+    if not lines:
+        problems.append("no owner is synced yet: start the service with `immich-dbsync run`")
+    return lines, problems
+
+
+async def _lines(connection: "asyncpg.Connection[asyncpg.Record]") -> list[_Line]:
+    states = await owner_states(connection)
+    owners = await Library(connection).owners([state.owner for state in states])
+    keys = {state.owner: lock_key(state.owner) for state in states}
+    held = await held_locks(connection, list(keys.values()))
+    lines = []
+    for state in states:
+        owner = owners.get(state.owner)
+        files = await refused_files(connection, state.owner, _REFUSED_SHOWN) if state.refused else []
+        lines.append(
+            _Line(
+                state,
+                owner.email if owner else "unknown to Immich",
+                owner is not None and owner.active,
+                keys[state.owner] in held,
+                [(printable(path), why) for path, why in files],
+            )
+        )
+    return lines
+
+
+def status(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+    """Show every owner: synced, waiting, refused, quarantined, last scan, and what needs somebody.
+
+    Exits with 0 when all is well, with 12 when something needs somebody. Example: immich-dbsync status --json
+    """
+    with console_errors():
+        settings = load_settings()
+        url = settings.require_database_url()
+        report = install.verify(url)
+        lines, problems = run_async(_look(settings))
+        problems += [f"{d}. Mend it with: immich-dbsync triggers install" for d in report.differences]
+        if as_json:
+            _print_json(lines, problems)
+        else:
+            _print_text(lines, problems)
+        if problems or any(line.problems() for line in lines):
+            raise typer.Exit(NEEDS_SOMEBODY)
+
+
+def _print_json(lines: list[_Line], problems: list[str]) -> None:
+    owners = [
+        {**asdict(line.state), "email": line.email, "active": line.active, "running": line.running}
+        | {"problems": line.problems()}
+        for line in lines
+    ]
+    print_json({"problems": problems, "owners": owners})
+
+
+def _print_text(lines: list[_Line], problems: list[str]) -> None:
+    columns = ("user", "service", "synced", "waiting", "refused", "quarantined", "events", "last scan")
+    print_table(columns, [_row(line) for line in lines])
+    for problem in problems:
+        typer.echo(f"! {problem}")
+    for line in lines:
+        for problem in line.problems():
+            typer.echo(f"! {line.email}: {problem}")
+
+
+def _row(line: _Line) -> tuple[str, ...]:
+    state = line.state
+    scanned = state.last_scan_at.strftime("%Y-%m-%d %H:%M:%S %Z") if state.last_scan_at else "not yet"
+    counts = (state.synced, state.waiting, state.refused, state.quarantined, state.events)
+    return line.email, "running" if line.running else "stopped", *map(str, counts), scanned

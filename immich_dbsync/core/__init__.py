@@ -1,0 +1,1 @@
+"""What decides: pure functions over what was observed. No I/O, no clock, no logging."""

@@ -1,0 +1,1 @@
+"""A stand-in Immich and an embedded PostgreSQL, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""The owners' folders: opening, walking, hashing, watching, quarantine."""

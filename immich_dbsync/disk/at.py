@@ -1,0 +1,103 @@
+"""Operations relative to a directory's descriptor that the standard library lacks or spells at length."""
+
+import ctypes
+import errno
+import os
+import stat
+from contextlib import suppress
+
+from immich_dbsync.disk.errors import OtherDevice
+from immich_dbsync.model import Stat
+
+# What the kernel says when a path leads nowhere any more: gone, a parent is a file, or a link that is not followed.
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+NAME_MAX = 255  # bytes; linux/limits.h
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_RENAME_NOREPLACE = 1  # linux/fs.h
+# renameat2 is in glibc since 2.28, in musl since 1.2.5; the symbol is looked up once.
+_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+
+
+def stat_of(status: os.stat_result) -> Stat:
+    """The four values that records keep."""
+    return Stat(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def open_directory_at(parent: int, name: bytes, device: int) -> int:
+    """A descriptor of the directory ``name``, one component; OSError for links and files, OtherDevice for mounts."""
+    fd = os.open(name, _DIRECTORY, dir_fd=parent)
+    if os.fstat(fd).st_dev != device:
+        os.close(fd)
+        raise OtherDevice(name)
+    return fd
+
+
+def make_directory_at(parent: int, name: bytes, device: int) -> int:
+    """As ``open_directory_at``; a missing directory is made, 0700."""
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+    return open_directory_at(parent, name, device)
+
+
+def pin(parent: int, name: bytes) -> tuple[int, os.stat_result]:
+    """Hold on to whatever is at ``name`` without opening it: no FIFO blocks, no device wakes, no link is followed.
+
+    While the descriptor is open the kernel cannot give the inode's number to another file.
+    """
+    fd = os.open(name, _PIN, dir_fd=parent)
+    return fd, os.fstat(fd)
+
+
+def status_at(parent: int, name: bytes) -> os.stat_result | None:
+    """``lstat`` of one component; None when it is gone."""
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in GONE:
+            return None
+        raise
+
+
+def rename_at(source: int, name: bytes, target: int, new: bytes) -> None:
+    """Rename without replacing: FileExistsError when ``new`` is taken, else as ``os.rename``.
+
+    Some file systems (NFS, older ZFS) know no RENAME_NOREPLACE: there a hard link claims the name.
+    """
+    if _renameat2 is not None:
+        if _renameat2(source, name, target, new, _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in {errno.EINVAL, errno.ENOSYS}:
+            raise OSError(code, os.strerror(code), new if code == errno.EEXIST else name)
+    _rename_by_link(source, name, target, new)
+
+
+def _rename_by_link(source: int, name: bytes, target: int, new: bytes) -> None:
+    try:
+        os.link(name, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    except PermissionError:
+        # A directory, or a file system without hard links. RACE: a file made at `new` after this look is replaced.
+        if status_at(target, new) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new) from None
+        os.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+        return
+    linked, left = status_at(target, new), status_at(source, name)
+    # RACE: a file swapped in at `name` after this look would be unlinked; reached only without RENAME_NOREPLACE.
+    if linked is not None and left is not None and linked.st_ino == left.st_ino:
+        os.unlink(name, dir_fd=source)
+
+
+def is_foreign_link(status: os.stat_result, owner: int) -> bool:
+    """Whether this is a hard link to a file of somebody else than the root's owner (a uid).
+
+    Making one needs no right to read the file, so its content must not leave through us.
+    """
+    return status.st_nlink > 1 and status.st_uid != owner
+
+
+def is_regular(status: os.stat_result) -> bool:
+    """Whether this is an ordinary file."""
+    return stat.S_ISREG(status.st_mode)

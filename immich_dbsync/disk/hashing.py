@@ -1,0 +1,92 @@
+"""What a file's bytes are: SHA-1 for Immich and XXH3-128 for ourselves, in one read."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import xxhash
+
+from immich_dbsync.disk.at import stat_of
+from immich_dbsync.disk.errors import ChangedWhileRead
+from immich_dbsync.disk.root import Root
+from immich_dbsync.model import Content, RelPath, Sha1, Stat, Xxh3
+
+BLOCK = 1 << 20  # bytes a read; both digests let go of the interpreter lock for blocks of this size
+# Some file systems keep whole seconds (ext3, HFS+); elsewhere times move with the kernel's tick, every 1 to 10 ms.
+FRESH_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A file's digests; its stat was the same before and after the read. ``started_ns`` is the time before it."""
+
+    content: Content
+    stat: Stat
+    started_ns: int
+
+
+class Abandoned(Exception):
+    """The reader was asked to stop before the file's end."""
+
+
+def hash_file(
+    root: Root,
+    path: RelPath,
+    *,
+    clock_ns: Callable[[], int] = time.time_ns,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Hashed:
+    """Read the file once and return both digests. Blocks: call it in a thread.
+
+    ``stopped`` is asked before each block. Raises ChangedWhileRead when the file's stat moved meanwhile or its size is
+    not what was read, FileNotFoundError when it is gone, NotTaken when it does not count, Abandoned when stopped.
+    """
+    started = clock_ns()
+    fd, before = root.open_file(path)
+    try:
+        sha1, xxh3 = hashlib.sha1(usedforsecurity=False), xxhash.xxh3_128()
+
+        def update(block: memoryview) -> None:
+            if stopped():
+                raise Abandoned
+            sha1.update(block)
+            xxh3.update(block)
+
+        length = _read(fd, before.size, update)
+        after = stat_of(os.fstat(fd))
+    finally:
+        os.close(fd)
+    if after != before or length != before.size:
+        raise ChangedWhileRead(path)
+    return Hashed(Content(Sha1(sha1.digest()), Xxh3(xxh3.digest())), before, started)
+
+
+def xxh3_of(fd: int) -> Xxh3:
+    """XXH3-128 of all that the descriptor's file holds, from its first byte; the descriptor's offset stays."""
+    digest = xxhash.xxh3_128()
+    _read(fd, os.fstat(fd).st_size, digest.update)
+    return Xxh3(digest.digest())
+
+
+def is_racy(stat: Stat, started_ns: int) -> bool:
+    """Whether the file was so fresh when its read began that a later change could have left its stat as it is.
+
+    Git's racy-clean problem: within one tick of the file system's clock two writes leave the same times. A write sets
+    mtime and ctime both, so one of the two being older than a tick is enough; a file renamed into place with its old
+    mtime, as file sync tools do, is trusted at once.
+    """
+    return min(stat.mtime_ns, stat.ctime_ns) > started_ns - FRESH_NS
+
+
+def _read(fd: int, size: int, update: Callable[[memoryview], None]) -> int:
+    """Feed the whole file to ``update``, block by block; the number of bytes."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    # One byte more than the file holds, so that a small file's end is seen in the same buffer.
+    view = memoryview(bytearray(min(BLOCK, size + 1)))
+    length = 0
+    while count := os.preadv(fd, [view], length):
+        update(view[:count])
+        length += count
+    return length

@@ -1,0 +1,213 @@
+"""Moves one file that was looked at, and looks again afterwards. Never replaces, never follows, never destroys."""
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import xxhash
+
+from immich_dbsync.disk.at import NAME_MAX, pin, rename_at, stat_of, status_at
+from immich_dbsync.disk.errors import Changed, NotTaken
+from immich_dbsync.disk.hashing import BLOCK, xxh3_of
+from immich_dbsync.disk.root import Root
+from immich_dbsync.model import Stat, Xxh3
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_MANY = 10_000  # names tried before giving up; a folder with so many copies of one name is no accident
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A file that was looked at, at ``name`` in ``parent``; a context manager.
+
+    ``fd`` pins its inode (O_PATH), so that its number can't pass to another file; ``stat`` is of that look.
+    """
+
+    parent: int
+    name: bytes
+    fd: int
+    stat: Stat
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self.fd)
+
+
+def look(root: Root, parent: int, name: bytes, path: bytes) -> Looked:
+    """Pin the file at ``name``: Changed(``path``) when that does not count, FileNotFoundError when it is gone."""
+    fd, status = pin(parent, name)
+    try:
+        root.check(status, path)
+    except NotTaken as error:
+        os.close(fd)
+        raise Changed(path) from error
+    return Looked(parent, name, fd, stat_of(status))
+
+
+def xxh3_of_looked(looked: Looked) -> Xxh3 | None:
+    """The digest of the pinned file; None when something else is at ``name`` by now, or it changes under the read."""
+    fd = _reopen(looked)
+    if fd is None:
+        return None
+    try:
+        digest = xxh3_of(fd)
+        return digest if stat_of(os.fstat(fd)) == looked.stat else None
+    finally:
+        os.close(fd)
+
+
+def move(looked: Looked, target: int, names: Iterator[bytes], xxh3: Xxh3 | None) -> tuple[bytes, Stat]:
+    """Move the pinned file from its place to the first free one of ``names`` in ``target``: that name and its stat.
+
+    Where the file system can't rename between the two it is copied, compared (with ``xxh3`` where given), and only then
+    taken from its place. Raises Changed when it is not the pinned file, unmodified, that arrived: it is moved back.
+    """
+    source, name = looked.parent, looked.name
+    for new in names:
+        try:
+            # RACE: what is at `name` may be swapped for something else between the look and this rename, so the
+            # arrived file is looked at again, and goes back when it is another one or was written to.
+            rename_at(source, name, target, new)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            copied = _copy(looked, target, new, xxh3)
+            if copied is None:
+                continue
+            return new, copied
+        status = status_at(target, new)
+        if status is not None and (after := stat_of(status)).same_file(looked.stat):
+            return new, after
+        left = _move_back(source, name, target, new) if status is not None else None
+        raise Changed(name, left)
+    raise FileExistsError(errno.EEXIST, "no free name", name)
+
+
+def _move_back(source: int, name: bytes, target: int, new: bytes) -> bytes | None:
+    """Undo a rename; where the place is taken by now the file stays, and its name there is returned."""
+    try:
+        rename_at(target, new, source, name)
+    except OSError:
+        return new
+    return None
+
+
+def _reopen(looked: Looked) -> int | None:
+    """Open the pinned file for reading, by name; None when the name leads to something else."""
+    try:
+        fd = os.open(looked.name, _READ, dir_fd=looked.parent)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}:
+            return None
+        raise
+    if os.path.sameopenfile(fd, looked.fd):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _copy(looked: Looked, target: int, new: bytes, xxh3: Xxh3 | None) -> Stat | None:
+    """The move where rename says EXDEV; None when ``new`` is taken. The copy is on disk before the source goes."""
+    temporary = b".copy-" + os.urandom(8).hex().encode()
+    fd = _reopen(looked)
+    if fd is None:
+        raise Changed(looked.name)
+    try:
+        if not _write_copy(fd, looked, target, temporary, xxh3):
+            raise Changed(looked.name)
+    finally:
+        os.close(fd)
+    try:
+        rename_at(target, temporary, target, new)
+    except BaseException as error:
+        os.unlink(temporary, dir_fd=target)
+        if isinstance(error, FileExistsError):
+            return None
+        raise
+    os.fsync(target)
+    if not _remove(looked):
+        os.unlink(new, dir_fd=target)
+        raise Changed(looked.name)
+    return stat_of(os.stat(new, dir_fd=target, follow_symlinks=False))
+
+
+def _write_copy(fd: int, looked: Looked, target: int, temporary: bytes, xxh3: Xxh3 | None) -> bool:
+    """Copy, bring to disk, read it back; False, and no copy, when either differs from what was looked at."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    copy = os.open(temporary, flags, 0o600, dir_fd=target)
+    good = False
+    try:
+        digest = xxhash.xxh3_128()
+        while block := os.read(fd, BLOCK):
+            digest.update(block)
+            view = memoryview(block)
+            while view:
+                view = view[os.write(copy, view) :]
+        status = os.fstat(fd)
+        os.fchown(copy, status.st_uid, status.st_gid)
+        os.fchmod(copy, status.st_mode & 0o777)
+        os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.fsync(copy)
+        read = Xxh3(digest.digest())
+        good = stat_of(status) == looked.stat and read == (xxh3 or read) and xxh3_of(copy) == read
+    finally:
+        os.close(copy)
+        if not good:
+            os.unlink(temporary, dir_fd=target)
+    return good
+
+
+def _remove(looked: Looked) -> bool:
+    """Unlink the pinned file. Set aside first, so that a file swapped in is put back and not unlinked."""
+    source, name = looked.parent, looked.name
+    aside = b".immich-dbsync-" + os.urandom(8).hex().encode()
+    try:
+        rename_at(source, name, source, aside)
+    except FileNotFoundError:
+        return False
+    status = status_at(source, aside)
+    if status is not None and stat_of(status).same_file(looked.stat):
+        # RACE: the name is fresh and hidden; only its folder's owner could swap it, for a file of their own.
+        os.unlink(aside, dir_fd=source)
+        return True
+    _move_back(source, name, source, aside)
+    return False
+
+
+def numbered(name: bytes) -> Iterator[bytes]:
+    """``IMG.jpg``, ``IMG.jpg~2``, ``IMG.jpg~3``, …: the names of a file in quarantine."""
+    yield name
+    for number in range(2, _MANY):
+        yield fitted(name, b"", b"~%d" % number)
+
+
+def restored(name: bytes) -> Iterator[bytes]:
+    """``IMG.jpg``, ``IMG (restored).jpg``, ``IMG (restored 2).jpg``, …: the names of a file that comes back."""
+    yield name
+    yield fitted(name, b" (restored)", b"")
+    for number in range(2, _MANY):
+        yield fitted(name, b" (restored %d)" % number, b"")
+
+
+def fitted(name: bytes, infix: bytes, suffix: bytes) -> bytes:
+    """``name`` with ``infix`` before its extension and ``suffix`` behind it, the stem cut so that it fits in 255 bytes.
+
+    The cut falls between UTF-8 characters where the name is UTF-8.
+    """
+    dot = name.rfind(b".")
+    stem, extension = (name[:dot], name[dot:]) if dot > 0 else (name, b"")
+    room = NAME_MAX - len(infix) - len(extension) - len(suffix)
+    if room < 1:  # hardly an extension: the whole name is cut
+        stem, extension, room = name, b"", NAME_MAX - len(infix) - len(suffix)
+    if len(stem) > room:
+        cut = room
+        while cut > max(room - 4, 1) and stem[cut] & 0xC0 == 0x80:  # a byte that continues a character
+            cut -= 1
+        stem = stem[:cut]
+    return stem + infix + extension + suffix

@@ -1,0 +1,291 @@
+"""Where files go instead of being unlinked: ``<root>/.immich-dbsync/quarantine/<YYYY-MM-DD>/<path as it was>``.
+
+The mirror describes itself: a person can move files back by hand, and a crash between the rename and the database's
+commit is found by looking.
+"""
+
+import errno
+import os
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
+
+from immich_dbsync.core.names import valid_path
+from immich_dbsync.disk.at import GONE, is_regular, make_directory_at, open_directory_at, status_at
+from immich_dbsync.disk.errors import Changed, OtherDevice, QuarantineUnsafe
+from immich_dbsync.disk.marker import STATE, open_state
+from immich_dbsync.disk.moving import look, move, numbered, restored, xxh3_of_looked
+from immich_dbsync.disk.root import Root
+from immich_dbsync.disk.walk import Walk
+from immich_dbsync.model import RelPath, Stat, Xxh3
+
+QUARANTINE = b"quarantine"
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_NUMBER = re.compile(rb"~[1-9][0-9]*\Z")
+_KEPT = 64  # directory descriptors a batch holds, sources and targets together
+# A held descriptor still leads to its directory after that was moved elsewhere; a path is trusted for this long.
+_TRUSTED_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Where a file went, relative to ``<root>/.immich-dbsync/quarantine``, and its stat there."""
+
+    location: bytes
+    stat: Stat
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An open directory, where it really is, and since when (seconds of the batch's clock)."""
+
+    place: bytes
+    fd: int
+    since: float
+
+
+class QuarantineBatch:
+    """Takes many files out of one root on one day, holding the directories it used last; a context manager.
+
+    ``day`` is ``YYYY-MM-DD``; a ValueError otherwise. Not for use from two threads at once.
+    """
+
+    def __init__(self, root: Root, day: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        if not _DAY.fullmatch(day):
+            raise ValueError(f"not a day: {day!r}")
+        self._root = root
+        self._day = day.encode()
+        self._clock = clock
+        self._held: OrderedDict[tuple[bool, bytes], _Held] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back all descriptors."""
+        while self._held:
+            os.close(self._held.popitem()[1].fd)
+
+    def take(self, path: RelPath, expected: Stat, xxh3: Xxh3) -> Quarantined:
+        """Have the last look at the file, and move it to quarantine.
+
+        It is taken when its stat is ``expected``, all four, or else its content's digest is ``xxh3``. Raises Changed
+        when neither holds or it is swapped meanwhile, FileNotFoundError when it is gone, QuarantineUnsafe when
+        something was planted where our folders should be. In all these cases it is where it was.
+        """
+        folder, _, name = valid_path(path).rpartition(b"/")
+        with look(self._root, self._source(folder, path), name, path) as looked:
+            if looked.stat != expected and xxh3_of_looked(looked) != xxh3:
+                raise Changed(path)
+            below, target = self._target(folder)
+            try:
+                new, after = move(looked, target, numbered(name), xxh3)
+            except Changed as error:
+                left = None if error.left_at is None else below + error.left_at
+                raise Changed(path, left) from error
+        return Quarantined(below + new, after)
+
+    def _source(self, folder: bytes, path: RelPath) -> int:
+        def opened() -> tuple[bytes, int]:
+            try:
+                return folder, self._root.open_directory(folder)
+            except OtherDevice as error:
+                raise Changed(path) from error
+            except OSError as error:
+                if error.errno in GONE:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+                raise
+
+        return self._hold((False, folder), opened)[1]
+
+    def _target(self, folder: bytes) -> tuple[bytes, int]:
+        location = self._day + b"/" + folder if folder else self._day
+        return self._hold((True, location), lambda: _open_target(self._root, location))
+
+    def _hold(self, key: tuple[bool, bytes], opened: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
+        now = self._clock()
+        if (held := self._held.get(key)) is not None:
+            if now - held.since < _TRUSTED_S:
+                self._held.move_to_end(key)
+                return held.place, held.fd
+            del self._held[key]
+            os.close(held.fd)
+        place, fd = opened()
+        self._held[key] = _Held(place, fd, now)
+        if len(self._held) > _KEPT:
+            os.close(self._held.popitem(last=False)[1].fd)
+        return place, fd
+
+
+def quarantine(root: Root, path: RelPath, expected: Stat, xxh3: Xxh3, day: str) -> Quarantined:
+    """``QuarantineBatch.take`` for one file."""
+    with QuarantineBatch(root, day) as batch:
+        return batch.take(path, expected, xxh3)
+
+
+def put_back(root: Root, location: bytes, path: RelPath, expected: Stat) -> tuple[RelPath, Stat]:
+    """Move a quarantined file to ``path``, or beside it where that is taken: where it is now, and its stat there.
+
+    Missing folders are made, with owner and mode of the nearest one that exists. ``expected`` is its stat in quarantine
+    (the ctime may differ). Raises Changed when it is another file, FileNotFoundError when it is not in quarantine.
+    """
+    source, name = _open_location(root, location)
+    try:
+        with look(root, source, name, location) as looked:
+            if not looked.stat.same_file(expected):
+                raise Changed(location)
+            folder, _, last = valid_path(path).rpartition(b"/")
+            above, target = _open_restored(root, folder)
+            try:
+                new, after = move(looked, target, restored(last), None)
+            finally:
+                os.close(target)
+    finally:
+        os.close(source)
+    _prune(root, location)
+    return RelPath(above + new), after
+
+
+def purge(root: Root, location: bytes, expected: Stat) -> None:
+    """Unlink a quarantined file for good (row 16). Errors as ``put_back``."""
+    source, name = _open_location(root, location)
+    try:
+        with look(root, source, name, location) as looked:
+            if not looked.stat.same_file(expected):
+                raise Changed(location)
+            # RACE: the folder is ours, 0700; whoever could swap the file here can unlink it too.
+            os.unlink(name, dir_fd=source)
+    finally:
+        os.close(source)
+    _prune(root, location)
+
+
+def entries(root: Root) -> Iterator[tuple[bytes, RelPath, Stat]]:
+    """All files in quarantine: location, the path where each was, stat. Links and other types are left out.
+
+    The path is the mirrored one without a ``~2`` that made its name unique; of a name cut to fit, the rest is lost.
+    """
+    for found in Walk(root, None, STATE + b"/" + QUARANTINE):
+        location = found.path.split(b"/", 2)[2]
+        day, _, path = location.partition(b"/")
+        if path and _DAY.fullmatch(day.decode("ascii", "replace")):
+            yield location, RelPath(_NUMBER.sub(b"", path)), found.stat
+
+
+def _open_target(root: Root, location: bytes) -> tuple[bytes, int]:
+    """The directory in quarantine, made where missing, and its location; never through a link.
+
+    Where a quarantined file has a folder's name, the folder gets a number.
+    """
+    fd = open_state(root, create=True)
+    reached: list[bytes] = []
+    for depth, name in enumerate((QUARANTINE, *location.split(b"/"))):
+        try:
+            new, child = _numbered_folder(fd, name, root.device) if depth > 1 else (name, _plain(fd, name, root.device))
+        finally:
+            os.close(fd)
+        reached.append(new)
+        fd = child
+    return b"/".join(reached[1:]) + b"/", fd
+
+
+def _numbered_folder(parent: int, name: bytes, device: int) -> tuple[bytes, int]:
+    for new in numbered(name):
+        status = status_at(parent, new)
+        if status is None or not is_regular(status):
+            return new, _plain(parent, new, device)
+    raise QuarantineUnsafe(name)
+
+
+def _plain(parent: int, name: bytes, device: int) -> int:
+    try:
+        return make_directory_at(parent, name, device)
+    except OSError as error:
+        if error.errno in GONE or isinstance(error, OtherDevice):
+            raise QuarantineUnsafe(name) from error
+        raise
+
+
+def _open_location(root: Root, location: bytes) -> tuple[int, bytes]:
+    try:
+        return root.open_parent(RelPath(STATE + b"/" + QUARANTINE + b"/" + valid_path(location)))
+    except OtherDevice as error:
+        raise QuarantineUnsafe(location) from error
+    except OSError as error:
+        if error.errno in GONE:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location) from error
+        raise
+
+
+def _open_restored(root: Root, folder: bytes) -> tuple[bytes, int]:
+    """The folder a file goes back to, made where missing, beside it where a file or a link took its place."""
+    fd = root.open_directory(b"")
+    above = b""
+    for name in folder.split(b"/") if folder else ():
+        try:
+            new, child = _child(fd, name, root)
+        finally:
+            os.close(fd)
+        above, fd = above + new + b"/", child
+    return above, fd
+
+
+def _child(parent: int, name: bytes, root: Root) -> tuple[bytes, int]:
+    for new in restored(name):
+        with suppress(FileExistsError):
+            return new, _make_like(parent, new, root.device)
+        try:
+            return new, open_directory_at(parent, new, root.device)
+        except OSError as error:
+            if error.errno not in GONE and not isinstance(error, OtherDevice):
+                raise
+    raise FileExistsError(errno.EEXIST, "no free name", name)
+
+
+def _make_like(parent: int, name: bytes, device: int) -> int:
+    """Make a folder with its parent's owner and mode."""
+    os.mkdir(name, 0o700, dir_fd=parent)
+    fd = open_directory_at(parent, name, device)
+    made, like = os.fstat(fd), os.fstat(parent)
+    # RACE: swapped in between for another folder? Only what is surely ours, and closed to all others, is handed over:
+    # such a folder the root's owner could not have moved here.
+    if made.st_uid == os.geteuid() and not made.st_mode & 0o077:
+        with suppress(PermissionError):  # not root: it is ours and stays ours
+            os.fchown(fd, like.st_uid, like.st_gid)
+        os.fchmod(fd, like.st_mode & 0o7777)
+    return fd
+
+
+def _prune(root: Root, location: bytes) -> None:
+    """Remove the folders in quarantine that became empty; whatever is in the way stays."""
+    path = location
+    while b"/" in path:
+        path = path.rpartition(b"/")[0]
+        try:
+            parent, name = _open_location(root, path)
+        except (OSError, QuarantineUnsafe):
+            return
+        try:
+            os.rmdir(name, dir_fd=parent)
+        except OSError:
+            return
+        finally:
+            os.close(parent)
+
+
+__all__ = [
+    "QUARANTINE",
+    "QuarantineBatch",
+    "Quarantined",
+    "entries",
+    "purge",
+    "put_back",
+    "quarantine",
+]

@@ -1,0 +1,164 @@
+"""An owner's folder. The service is root and the owner may be hostile: every path is opened from here.
+
+One component at a time, never through a link, type and device looked at after opening.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Self
+
+from immich_dbsync.core.names import LeftAlone, valid_path
+from immich_dbsync.disk.at import GONE, is_foreign_link, is_regular, open_directory_at, stat_of, status_at
+from immich_dbsync.disk.errors import NotTaken, OtherDevice
+from immich_dbsync.errors import RootUnusable
+from immich_dbsync.model import RelPath, Stat
+
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
+
+
+class Root:
+    """An owner's folder, opened once; a context manager that closes it.
+
+    ``fd`` is its descriptor, ``device`` and ``inode`` its identity, ``uid`` its owner. What is renamed over its path
+    later does not change what this object means; ``still_there`` tells.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise RootUnusable(_advice(path, error)) from error
+        status = os.fstat(self.fd)
+        self.device, self.inode, self.uid = status.st_dev, status.st_ino, status.st_uid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor; a second time does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def open_directory(self, path: bytes) -> int:
+        """A new descriptor of the directory at ``path``; ``b""`` is the root itself. The caller closes it.
+
+        Raises OSError as ``open`` does (ELOOP or ENOTDIR for links), OtherDevice where something is mounted, and
+        ValueError for what is no path below a root.
+        """
+        fd = os.dup(self.fd)
+        for name in valid_path(path).split(b"/") if path else ():
+            try:
+                child = open_directory_at(fd, name, self.device)
+            finally:
+                os.close(fd)
+            fd = child
+        return fd
+
+    def open_parent(self, path: RelPath) -> tuple[int, bytes]:
+        """A descriptor of the directory that holds ``path``, and the last component. Errors as ``open_directory``."""
+        folder, _, name = valid_path(path).rpartition(b"/")
+        return self.open_directory(folder), name
+
+    def open_file(self, path: RelPath) -> tuple[int, Stat]:
+        """A descriptor for reading and the file's stat after opening. The caller closes it.
+
+        Raises FileNotFoundError when the path leads nowhere (also: through a link), NotTaken when what is there does
+        not count, other OSError as ``open`` does.
+        """
+        try:
+            parent, name = self.open_parent(path)
+        except OtherDevice as error:
+            raise NotTaken(path, LeftAlone.OTHER_DEVICE) from error
+        except OSError as error:
+            raise _gone_or(error, path) from error
+        try:
+            before = status_at(parent, name)
+            if before is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            self.check(before, path)  # before opening too: opening a device may do something
+            fd = _open_reading(parent, name, path)
+        finally:
+            os.close(parent)
+        try:
+            status = os.fstat(fd)
+            self.check(status, path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, stat_of(status)
+
+    def check(self, status: os.stat_result, path: bytes) -> None:
+        """Raise NotTaken unless this is an ordinary file of this root's device and no link to a stranger's file."""
+        if not is_regular(status):
+            raise NotTaken(path, LeftAlone.NOT_REGULAR)
+        if status.st_dev != self.device:
+            raise NotTaken(path, LeftAlone.OTHER_DEVICE)
+        if is_foreign_link(status, self.uid):
+            raise NotTaken(path, LeftAlone.FOREIGN_LINK)
+
+    def stat(self, path: RelPath) -> Stat | None:
+        """The stat of the regular file at ``path``; None when there is none any more.
+
+        A link, or a link or file in place of a parent, is None too: the file is not in this tree. A mount point raises
+        OtherDevice, for what it covers may still be there; other OSErrors pass through.
+        """
+        try:
+            parent, name = self.open_parent(path)
+        except OSError as error:
+            if error.errno in GONE:
+                return None
+            raise
+        try:
+            status = status_at(parent, name)
+        finally:
+            os.close(parent)
+        if status is None or not is_regular(status):
+            return None
+        if status.st_dev != self.device:
+            raise OtherDevice(path)
+        return stat_of(status)
+
+    def still_there(self) -> bool:
+        """Whether ``path`` leads to this very directory, and its last component is no link."""
+        try:
+            status = self.path.stat(follow_symlinks=False)
+        except OSError:
+            return False
+        return stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) == (self.device, self.inode)
+
+
+def _open_reading(parent: int, name: bytes, path: RelPath) -> int:
+    try:
+        return os.open(name, _FILE | os.O_NOATIME, dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.EPERM:  # O_NOATIME is for the file's owner and for root
+            raise _gone_or(error, path) from error
+    try:
+        return os.open(name, _FILE, dir_fd=parent)
+    except OSError as error:
+        raise _gone_or(error, path) from error
+
+
+def _gone_or(error: OSError, path: RelPath) -> Exception:
+    """What a failed open means for the file: gone, unreadable, or a fault that the caller must see as it is."""
+    if error.errno in GONE:
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return NotTaken(path, LeftAlone.UNREADABLE) if error.errno in _FORBIDDEN else error
+
+
+def _advice(path: Path, error: OSError) -> str:
+    if path.is_symlink():
+        return f"{str(path)!r} is a link: put the folder itself there, or mount it there"
+    if error.errno == errno.ENOENT:
+        return f"{str(path)!r} does not exist: create it, or mount it, and let the file sync tool fill it"
+    if error.errno == errno.ENOTDIR:
+        return f"{str(path)!r} is not a folder: move what is there away and create the folder"
+    return f"{str(path)!r} can't be opened ({os.strerror(error.errno or 0)}): give the service the right to read it"

@@ -1,0 +1,264 @@
+"""Tells soon when something changes in an owner's folder. Every event is only a hint to look.
+
+watchfiles does the watching, kept on a short lead:
+
+- Recursive, it follows links, so that an owner could make a service that is root watch all of ``/``. Here it is given
+  single folders, found from the root's descriptor; hidden ones, our quarantine among them, are never watched.
+- It takes its list of folders once, and holds the interpreter lock while it does (0.1 ms a folder). New folders go to a
+  second, small watcher, the young one, which is made anew with each.
+- A name that is not UTF-8 ends it; then everything is watched anew and a rescan is asked for.
+- It drops queue overflows in silence, so a burst asks for a rescan.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol, TypeVar
+
+from watchfiles import Change
+from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
+
+from immich_dbsync.disk.folders import folders, watchable
+from immich_dbsync.disk.root import Root
+from immich_dbsync.errors import DbsyncError, RootUnusable
+from immich_dbsync.model import RelPath
+
+BURST = 2000  # raw changes in one batch above which looking at each costs more than a rescan
+POLL_S = 60.0
+_CHECK_S = 5.0  # the root may be replaced without an event
+_STEP_MS = 10  # how often watchfiles looks into its queue: latency against wake-ups
+_BACKOFF_S = (0.05, 30.0)  # first and longest pause before watching anew
+# What watchfiles says when the kernel's watches, or its inotify instances, are used up.
+_LIMITS = ("watch limit", "Too many open files")
+_SETTLED_S = 60.0  # a watch that lived this long begins again at the first pause
+
+_Raw = set[tuple[int, str]] | Literal["signal", "stop", "timeout"]
+_T = TypeVar("_T")
+
+
+class WatchLimit(DbsyncError):
+    """The kernel allows no more watches; folders are looked at every minute instead."""
+
+    def __init__(self, path: object, wanted: int) -> None:
+        super().__init__(
+            f"{str(path)!r} has {wanted} folders, more than the kernel lets us watch, so changes are seen late: "
+            "run `sysctl fs.inotify.max_user_watches=1048576 fs.inotify.max_user_instances=1024`, "
+            "and put the two into a file in /etc/sysctl.d/"
+        )
+
+
+class WatchMode(StrEnum):
+    """How changes are noticed: STARTING (not yet), NATIVE (at once), POLLING (at intervals), LOST (root is gone)."""
+
+    STARTING = "starting"
+    NATIVE = "native"
+    POLLING = "polling"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """Look at these paths, be they files, folders (scan them) or gone (a prefix); with ``rescan`` at everything."""
+
+    paths: frozenset[RelPath] = frozenset()
+    rescan: bool = False
+
+
+class _Notify(Protocol):
+    def watch(self, debounce_ms: int, step_ms: int, timeout_ms: int, stop_event: "_Eye") -> _Raw: ...
+    def close(self) -> None: ...
+
+
+class _Eye:
+    """One watchfiles watcher over single folders; it is its own stop event."""
+
+    def __init__(self, base: str, wanted: set[bytes], stop: asyncio.Event) -> None:
+        paths = [base + "/" + os.fsdecode(path) if path else base for path in wanted]
+        # The last False: told to ignore denied permissions, it ignores all errors, the watch limit among them.
+        self._notify: _Notify = RustNotify(paths, False, False, 300, False, False)
+        self._stop = stop
+        self.ended = False
+
+    def is_set(self) -> bool:
+        return self.ended or self._stop.is_set()
+
+    def look(self, debounce_ms: int) -> _Raw:
+        # A time limit (the 0) would open a gap: what comes between two calls is lost.
+        return self._notify.watch(debounce_ms, _STEP_MS, 0, self)
+
+    def close(self) -> None:
+        self._notify.close()
+
+
+class Watch:
+    """An asynchronous iterator of Hints; ends when ``stop`` is set.
+
+    The first is a rescan, given when watching has begun, so that a scan started on it misses nothing. Others follow a
+    restart, a burst, a root that was replaced (whatever is at its path now is watched on), or, in POLLING ``mode``,
+    each ``poll_s``. ``trouble`` then holds the WatchLimit that the user should read.
+    """
+
+    def __init__(
+        self, root: Root, stop: asyncio.Event, *, debounce_ms: int = 40, burst: int = BURST, poll_s: float = POLL_S
+    ) -> None:
+        self.mode = WatchMode.STARTING
+        self.trouble: WatchLimit | None = None
+        self._given = self._root = root
+        self._stop = stop
+        self._debounce_ms = debounce_ms
+        self._burst = burst
+        self._poll_s = poll_s
+        self._base = ""
+        self._watched: set[bytes] = set()
+        self._unwatchable: set[bytes] = set()
+        self._young_folders: set[bytes] = set()
+        self._old: _Eye | None = None
+        self._young: _Eye | None = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __aiter__(self) -> AsyncIterator[Hints]:
+        return self._run()
+
+    async def _run(self) -> AsyncGenerator[Hints, None]:
+        # Two watchers, one of them on its way out, and one job: never the loop's own pool, which others need.
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="watch")
+        pause = _BACKOFF_S[0]
+        try:
+            while not self._stop.is_set():
+                began = time.monotonic()
+                if await self._call(self._open):
+                    yield Hints(rescan=True)
+                    async with aclosing(self._hints()) as hints:
+                        async for hint in hints:
+                            yield hint
+                elif self.mode is not WatchMode.LOST:
+                    yield Hints(rescan=True)
+                    pause = self._poll_s if self.mode is WatchMode.POLLING else pause
+                lived = time.monotonic() - began
+                await self._wait(pause)
+                pause = _BACKOFF_S[0] if lived > _SETTLED_S else min(pause * 2, max(_BACKOFF_S[1], self._poll_s))
+        finally:
+            self._end()
+            self._pool.shutdown(wait=False)
+            if self._root is not self._given:
+                self._root.close()
+
+    async def _hints(self) -> AsyncGenerator[Hints, None]:
+        """The hints of one watch, until it fails, its root is replaced, or the end."""
+        looks: dict[asyncio.Future[_Raw], _Eye] = {}
+        polled = time.monotonic()
+        try:
+            while not self._stop.is_set():
+                for eye in (self._old, self._young):
+                    if eye is not None and eye not in looks.values():
+                        looks[asyncio.ensure_future(self._call(eye.look, self._debounce_ms))] = eye
+                done, _ = await asyncio.wait(looks, timeout=min(_CHECK_S, self._poll_s), return_when="FIRST_COMPLETED")
+                for look in done:
+                    eye = looks.pop(look)
+                    raw = look.result()
+                    if not isinstance(raw, str) and (hints := await self._call(self._digest, raw)) is not None:
+                        yield hints
+                if not await self._call(self._root.still_there):
+                    yield Hints(rescan=True)
+                    return
+                if self._unwatchable and time.monotonic() - polled >= self._poll_s:
+                    polled = time.monotonic()
+                    yield Hints(frozenset(map(RelPath, self._unwatchable)))
+        except (WatchfilesRustInternalError, OSError):
+            return  # begin anew, with a rescan
+        finally:
+            self._end()
+            if looks:
+                await asyncio.wait(looks)
+                for look in looks:
+                    look.exception()
+
+    async def _call(self, work: Callable[..., _T], *args: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    def _end(self) -> None:
+        for eye in (self._old, self._young):
+            if eye is not None:
+                eye.ended = True
+        self._old = self._young = None
+
+    def _open(self) -> bool:
+        """Watch what is at the root's path now; False when nothing usable is, or the kernel's limit is reached."""
+        self._end()
+        if not self._root.still_there():
+            try:
+                found = Root(self._root.path)
+            except RootUnusable:
+                self.mode = WatchMode.LOST
+                return False
+            if self._root is not self._given:
+                self._root.close()
+            self._root = found
+        self._base = f"/proc/self/fd/{self._root.fd}"
+        found_folders = set(folders(self._root))
+        self._watched = {path for path in found_folders if watchable(path)}
+        self._unwatchable = found_folders - self._watched
+        self._young_folders = set()
+        try:
+            self._old = _Eye(self._base, self._watched, self._stop)
+        except (OSError, WatchfilesRustInternalError) as error:
+            if any(limit in str(error) for limit in _LIMITS):
+                self.mode, self.trouble = WatchMode.POLLING, WatchLimit(self._root.path, len(found_folders))
+            else:  # a folder vanished since it was found
+                self.mode = WatchMode.STARTING
+            return False
+        self.mode, self.trouble = WatchMode.NATIVE, None
+        return True
+
+    def _digest(self, raw: set[tuple[int, str]]) -> Hints | None:
+        """Raw changes as hints; folders that are new are watched, and hinted at once that is so."""
+        start = len(self._base) + 1
+        seen = [(change, path[start:]) for change, path in raw if "/." not in path[start - 1 :] and len(path) > start]
+        rescan = len(raw) > self._burst
+        paths = {RelPath(os.fsencode(path)) for _, path in seen}
+        if rescan:
+            now = set(folders(self._root))
+            gone, new = self._watched - now, now - self._watched - self._unwatchable
+            self._watched -= gone
+        else:
+            self._forget({os.fsencode(path) for change, path in seen if change == Change.deleted})
+            new = set[bytes]()
+            for change, path in seen:
+                if change == Change.added:
+                    new.update(folders(self._root, os.fsencode(path)))
+        if new:
+            self._adopt(new)
+            paths.update(map(RelPath, self._young_folders))
+        if rescan:
+            return Hints(rescan=True)
+        return Hints(frozenset(paths)) if paths else None
+
+    def _forget(self, gone: set[bytes]) -> None:
+        for path in gone & (self._watched | self._unwatchable):
+            below = path + b"/"
+            for known in (self._watched, self._unwatchable, self._young_folders):
+                known -= {name for name in known if name == path or name.startswith(below)}
+
+    def _adopt(self, new: set[bytes]) -> None:
+        """Watch new folders. What happens until the new watcher is there is covered by hinting at its folders after."""
+        self._unwatchable |= {path for path in new if not watchable(path)}
+        self._young_folders |= {path for path in new if watchable(path)}
+        self._watched |= self._young_folders
+        young = _Eye(self._base, self._young_folders, self._stop)
+        if self._young is not None:
+            self._young.ended = True
+        self._young = young
+
+
+def watch(root: Root, *, stop: asyncio.Event, debounce_ms: int = 40) -> Watch:
+    """Watch the root until ``stop`` is set: ``async for hints in watch(root, stop=stop)``."""
+    return Watch(root, stop, debounce_ms=debounce_ms)

@@ -1,0 +1,251 @@
+"""Immich's HTTP API, as far as it changes something: upload, trash, restore.
+
+::
+
+    ApiError
+    ├── Unavailable      no answer, or one that another try may better: 5xx, 429, resets, time-outs, a proxy's page
+    ├── KeyRejected      401 or 403: the key is wrong or lacks a permission
+    ├── QuotaExceeded    400: the owner's storage quota is used up
+    ├── BatchRefused     400: one id of the batch is unknown or another owner's, and nothing was done
+    └── FileRefused      400, 413, 415: this file will not be taken until it changes
+"""
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import aiohttp
+
+from immich_dbsync.model import AssetId, Sha1
+
+BATCH = 1000
+"""Ids in one request; more are refused by some versions (design facts, section 7)."""
+
+DEVICE_ID = "immich-dbsync"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_QUOTA = "quota has been exceeded"
+# Connecting is quick or fails; an answer may wait for a large body to be stored.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
+
+
+class ApiError(Exception):
+    """Immich did not do what was asked; the message is one line."""
+
+
+class Unavailable(ApiError):
+    """No usable answer; another try may get one, not before ``retry_after`` seconds."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class KeyRejected(ApiError):
+    """The key is unknown or lacks a permission."""
+
+
+class QuotaExceeded(ApiError):
+    """The owner's storage quota is used up."""
+
+
+class BatchRefused(ApiError):
+    """An id of the batch is unknown or another owner's; nothing was done."""
+
+
+class FileRefused(ApiError):
+    """Immich does not take this file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The answer to an upload. ``duplicate``: the asset was there before, perhaps in the trash."""
+
+    asset_id: AssetId
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is sent besides the bytes. ``name`` is the file's own name; ``mtime_ns`` counts from 1970."""
+
+    name: bytes
+    size: int
+    mtime_ns: int
+    sha1: Sha1
+
+
+class Server:
+    """One Immich server. A context manager that holds the connections."""
+
+    def __init__(self, url: str, *, connections: int = 8) -> None:
+        self._api = f"{url.rstrip('/').removesuffix('/api')}/api"
+        self._connections = connections
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            timeout=_TIMEOUT, connector=aiohttp.TCPConnector(limit=self._connections), auto_decompress=True
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def ping(self) -> None:
+        """Return when the server answers; raises Unavailable when it does not."""
+        answer = await self._request("GET", "/server/ping")
+        if answer.get("res") != "pong":
+            raise Unavailable(f"What answers at {self._api} is no Immich server")
+
+    async def upload(self, key: str, upload: Upload, body: AsyncIterator[bytes]) -> Uploaded:
+        """Send one file; ``body`` yields exactly ``upload.size`` bytes and may raise to abandon the upload."""
+        boundary = secrets.token_hex(16)
+        head, tail = _frame(upload, boundary)
+
+        gave_up: list[Exception] = []
+
+        async def framed() -> AsyncIterator[bytes]:
+            yield head
+            try:
+                async for chunk in body:
+                    yield chunk
+            except Exception as error:
+                gave_up.append(error)
+                raise
+            yield tail
+
+        headers = {
+            "x-api-key": key,
+            "x-immich-checksum": upload.sha1.hex(),
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(len(head) + upload.size + len(tail)),
+        }
+        try:
+            answer = await self._request("POST", "/assets", data=framed(), headers=headers)
+        except Unavailable:
+            if gave_up:  # aiohttp hides it behind an error of the connection
+                raise gave_up[0] from None
+            raise
+        try:
+            return Uploaded(AssetId(UUID(str(answer["id"]))), answer.get("status") == "duplicate")
+        except (KeyError, ValueError, TypeError) as error:
+            raise Unavailable("The server's answer to an upload names no asset") from error
+
+    async def trash(self, key: str, ids: Sequence[AssetId]) -> None:
+        """Move up to 1,000 assets to Immich's trash. Never sends ``force``."""
+        await self._batch("DELETE", "/assets", key, ids)
+
+    async def restore(self, key: str, ids: Sequence[AssetId]) -> None:
+        """Take up to 1,000 assets out of Immich's trash."""
+        await self._batch("POST", "/trash/restore/assets", key, ids)
+
+    async def _batch(self, method: str, path: str, key: str, ids: Sequence[AssetId]) -> None:
+        if len(ids) > BATCH:
+            raise ValueError(f"{len(ids)} ids in one request; {BATCH} at most")
+        try:
+            await self._request(method, path, json={"ids": [str(i) for i in ids]}, headers={"x-api-key": key})
+        except FileRefused as error:
+            raise BatchRefused(str(error)) from error
+
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        async with (
+            _unavailable_when_broken(),
+            # A redirect would carry the key to wherever it points.
+            self._session.request(method, self._api + path, allow_redirects=False, **options) as response,
+        ):
+            text = await response.text(errors="replace")
+            return _answer(response, text)
+
+
+@asynccontextmanager
+async def _unavailable_when_broken() -> AsyncIterator[None]:
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        reason = str(error) or type(error).__name__
+        raise Unavailable(f"Immich's server does not answer: {reason}") from error
+
+
+def _answer(response: aiohttp.ClientResponse, text: str) -> dict[str, Any]:
+    """The decoded body of a success; raises the ApiError that fits anything else."""
+    status = response.status
+    if status == 204:
+        return {}
+    try:
+        decoded = json.loads(text) if text else {}
+    except ValueError:
+        decoded = None
+    message = _message(decoded) if isinstance(decoded, dict) else None
+    if status in {200, 201}:
+        if isinstance(decoded, dict):
+            return decoded
+        raise Unavailable("What answers is not Immich's API: it sent no JSON object; check the server URL")
+    if status in {401, 403} and message is not None:
+        raise KeyRejected(message)
+    if status in {400, 413, 415, 422} and (message is not None or status == 413):
+        if message is not None and _QUOTA in message.lower():
+            raise QuotaExceeded(message)
+        raise FileRefused(message or "The server, or a proxy before it, takes no file of this size")
+    if 300 <= status < 400:
+        raise Unavailable(
+            f"The server redirects to {response.headers.get('Location', 'nowhere')!r}; set that as server URL"
+        )
+    raise Unavailable(
+        f"The server answered {status} {message or response.reason or ''}".strip(), _retry_after(response)
+    )
+
+
+def _message(decoded: dict[str, Any]) -> str | None:
+    message = decoded.get("message")
+    if isinstance(message, list):  # validation errors of 2.x
+        return "; ".join(map(str, message))
+    # A NUL or a lone surrogate is no text to PostgreSQL, where this may end up.
+    return str(message).encode("utf-8", "replace").decode().replace("\0", "") if message else None
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else None
+
+
+def _frame(upload: Upload, boundary: str) -> tuple[bytes, bytes]:
+    """What stands before and after the file's bytes in the multipart body."""
+    # Nobody knows when the picture was taken but Immich, who reads its EXIF data; this is what it falls back on.
+    time = _iso(upload.mtime_ns)
+    fields = {
+        "fileCreatedAt": time,
+        "fileModifiedAt": time,
+        "deviceAssetId": upload.sha1.hex(),  # 2.x refuses an upload without these two
+        "deviceId": DEVICE_ID,
+    }
+    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
+    parts.append(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="assetData"; filename="{_file_name(upload.name)}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    return "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()
+
+
+def _file_name(name: bytes) -> str:
+    """A name as browsers send it: UTF-8, the quote and line ends as %XX; other control characters, on which Immich's
+    parser refuses the whole form, likewise.
+    """
+    text = name.decode("utf-8", "replace")
+    return "".join(f"%{ord(c):02X}" if c == '"' or c < " " or c == "\x7f" else c for c in text)
+
+
+def _iso(mtime_ns: int) -> str:
+    """ISO 8601 in UTC, milliseconds; years that a date can't hold become the nearest that it can."""
+    milliseconds = mtime_ns // 1_000_000
+    try:
+        time = _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        time = datetime.max.replace(tzinfo=UTC) if milliseconds > 0 else datetime.min.replace(tzinfo=UTC)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,73 @@
+"""Immich's tables, read through asyncpg."""
+
+import base64
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import asyncpg
+
+from immich_dbsync import sql
+from immich_dbsync.model import Asset, AssetId, OwnerId, Sha1, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """An Immich user. ``active``: neither deleted nor being removed."""
+
+    id: OwnerId
+    email: str
+    name: str
+    active: bool
+
+
+class Library:
+    """What Immich's tables say. Every method is one statement."""
+
+    def __init__(self, pool: "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    async def owner_of_key(self, key: str) -> Owner | None:
+        """Whose API key this is; None where Immich knows no such key."""
+        digest = hashlib.sha256(key.encode()).digest()
+        row = await self._pool.fetchrow(
+            sql.block("immich", "owner_of_key"), f"\\x{digest.hex()}", base64.b64encode(digest).decode()
+        )
+        return _owner(row) if row else None
+
+    async def owners(self, ids: Collection[OwnerId]) -> dict[OwnerId, Owner]:
+        """The users with these ids; those that do not exist are missing from the result."""
+        rows = await self._pool.fetch(sql.block("immich", "owners"), list(ids))
+        return {row["id"]: _owner(row) for row in rows}
+
+    async def all_owners(self) -> list[Owner]:
+        """Every user, by e-mail address."""
+        return [_owner(row) for row in await self._pool.fetch(sql.block("immich", "all_owners"))]
+
+    async def assets(
+        self, owner: OwnerId, ids: Collection[AssetId], checksums: Collection[Sha1]
+    ) -> dict[AssetId, Asset]:
+        """Every asset of the owner with one of these ids or checksums, external libraries left out."""
+        rows = await self._pool.fetch(sql.block("immich", "assets"), owner, list(ids), list(checksums))
+        return {row["id"]: _asset(row) for row in rows}
+
+    async def audited(self, owner: OwnerId, ids: Collection[AssetId]) -> frozenset[AssetId]:
+        """Which of these assets Immich's own audit says were deleted (it forgets after 31 days)."""
+        rows = await self._pool.fetch(sql.block("immich", "audited"), owner, list(ids))
+        return frozenset(row["id"] for row in rows)
+
+    async def circumstances(self, owner: OwnerId) -> tuple[bool, bool]:
+        """Whether the owner is there and active, and whether Immich's administrator has the trash on."""
+        row = await self._pool.fetchrow(sql.block("immich", "circumstances"), owner)
+        assert row is not None
+        return row["owner_active"], row["trash_enabled"]
+
+
+def _owner(row: asyncpg.Record) -> Owner:
+    return Owner(row["id"], row["email"], row["name"], row["active"])
+
+
+def _asset(row: asyncpg.Record) -> Asset:
+    return Asset(
+        row["id"], Sha1(row["checksum"]), Status(row["status"]), row["created_ns"], row["deleted_ns"], row["hidden"]
+    )

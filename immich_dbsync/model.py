@@ -1,0 +1,101 @@
+"""The values that every layer speaks of. Frozen, and without behaviour that needs the outside."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+from uuid import UUID
+
+OwnerId = NewType("OwnerId", UUID)
+"""An Immich user's id (``"user".id``)."""
+
+AssetId = NewType("AssetId", UUID)
+"""An asset's id (``asset.id``)."""
+
+RelPath = NewType("RelPath", bytes)
+"""A file's path below its root: components joined by ``/``, none empty, ``.`` or ``..``. Any bytes Linux allows."""
+
+Sha1 = NewType("Sha1", bytes)
+"""20 bytes; Immich's ``asset.checksum``."""
+
+Xxh3 = NewType("Xxh3", bytes)
+"""16 bytes, XXH3-128, big-endian digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What ``fstat`` tells of a regular file: bytes, nanoseconds since 1970, inode number."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    def same_file(self, other: "Stat") -> bool:
+        """Whether all but the ctime agree: a rename moves the ctime and nothing else."""
+        return (self.size, self.mtime_ns, self.inode) == (other.size, other.mtime_ns, other.inode)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file's bytes are: both digests of the same read."""
+
+    sha1: Sha1
+    xxh3: Xxh3
+
+
+class Status(StrEnum):
+    """``asset.status``, as Immich's enum ``assets_status_enum`` spells it."""
+
+    ACTIVE = "active"
+    TRASHED = "trashed"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A row of Immich's ``asset`` table, as far as decisions need it. Times in nanoseconds since 1970."""
+
+    id: AssetId
+    sha1: Sha1
+    status: Status
+    created_ns: int
+    deleted_ns: int | None = None
+    hidden: bool = False  # the motion part of a live photo
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file that counts, as just seen on disk; ``content`` is None until it has been hashed."""
+
+    path: RelPath
+    stat: Stat
+    content: Content | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Our row for one path of one root: the content last seen there and the asset that it is tied to.
+
+    ``racy``: hashed too soon after its last change for the stat to prove the content.
+    ``problem``: why Immich refused the file; None when it did not.
+    """
+
+    path: RelPath
+    stat: Stat
+    content: Content
+    asset_id: AssetId | None
+    racy: bool = False
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file in quarantine. ``superseded``: the owner brought the picture back, so it is never put back."""
+
+    id: int
+    path: RelPath
+    location: bytes
+    stat: Stat
+    content: Content
+    asset_id: AssetId
+    superseded: bool = False

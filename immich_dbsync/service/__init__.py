@@ -1,0 +1,1 @@
+"""The loops that carry things between folder, database and API."""

@@ -1,0 +1,75 @@
+"""Keeps requests back while the server is down as a whole: one probe stands in for all."""
+
+import asyncio
+import random
+
+import structlog
+
+from immich_dbsync.core.backoff import Backoff
+from immich_dbsync.immich.api import ApiError, Server, Unavailable
+from immich_dbsync.settings import Settings
+
+log = structlog.get_logger()
+
+PROBE = Backoff(first=0.5, most=30.0)
+"""Between two probes of a server that is down, in seconds."""
+
+
+async def unreachable(settings: Settings) -> str | None:
+    """Why Immich's server can't be used now, in a sentence; None where it can."""
+    async with Server(str(settings.server_url)) as server:
+        try:
+            await server.ping()
+        except ApiError as error:
+            return str(error)
+    return None
+
+
+class Gate:
+    """Open while the server answers. ``report`` a failed request; ``wait`` before the next one."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._open = asyncio.Event()
+        self._open.set()
+        self._suspected = asyncio.Event()
+        self.reason: str | None = None
+
+    async def wait(self) -> None:
+        """Return when the server answers, as far as is known."""
+        await self._open.wait()
+
+    def report(self, error: Unavailable) -> None:
+        """A request failed: find out whether the server is down or only this request went wrong."""
+        self.reason = str(error)
+        self._open.clear()
+        self._suspected.set()
+
+    async def probe_forever(self) -> None:
+        """Probe at the start and whenever a request failed, until the server answers."""
+        self._open.clear()
+        self._suspected.set()
+        while True:
+            await self._suspected.wait()
+            self._suspected.clear()
+            await self._until_it_answers()
+            self._open.set()
+
+    async def _until_it_answers(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._server.ping()
+            except ApiError as error:
+                if attempt == 0:
+                    log.warning(
+                        "server.unavailable", reason=str(error), advice="waiting; check the server URL if it stays"
+                    )
+                self.reason = str(error)
+                await asyncio.sleep(PROBE.wait(attempt, random.random()))  # noqa: S311  # jitter, no secret
+                attempt += 1
+            else:
+                if attempt:
+                    log.info("server.available")
+                self.reason = None
+                return

@@ -1,0 +1,136 @@
+"""The dedicated connection: hears our triggers' notifications, proves that it is alive, and holds the owners' locks."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+
+from immich_dbsync.errors import DatabaseRightMissing, DatabaseUnreachable, LoginRefused, SettingsError
+from immich_dbsync.model import OwnerId
+
+CHANNEL = "immich_dbsync_v1"
+"""The channel our triggers notify; the payload is empty, the events table is the truth."""
+
+_ANSWER_S = 10.0  # within which a heartbeat must be answered
+_BIGINT = 1 << 63
+
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # the server is shutting down or starting
+    asyncpg.InsufficientResourcesError,  # too many connections, a full disk
+    asyncpg.InternalClientError,  # what asyncpg says of some connections that end in the middle of a question
+    ConnectionError,
+    TimeoutError,
+)
+"""Errors of a database that is not there, or not for now."""
+
+
+class ConnectionLost(Exception):
+    """The database connection ended or froze."""
+
+
+class Listener:
+    """Wakes ``news`` on every notification, and ``missed`` on one that says that an event could not be written.
+
+    The advisory locks it takes end with the connection, however that ends.
+    """
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", heartbeat: float) -> None:
+        self._connection = connection
+        self._heartbeat = heartbeat
+        self.news = asyncio.Event()
+        self.news.set()  # what came before LISTEN is to be read as well
+        self.missed = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._asking = asyncio.Lock()  # owners ask for their locks side by side, a connection takes one question
+
+    async def start(self) -> None:
+        """Begin to listen. Whatever is committed from now on is heard."""
+        self._connection.add_termination_listener(lambda *_: self._lost.set())
+        await self._connection.add_listener(CHANNEL, self._heard)
+
+    def _heard(self, *heard: object) -> None:
+        if heard[-1]:  # our trigger could not write its event, and says so with a payload
+            self.missed.set()
+        self.news.set()
+
+    async def lock(self, owner: OwnerId) -> bool:
+        """Become the one service for this owner; False where another is."""
+        async with self._asking:
+            return bool(await self._connection.fetchval("select pg_try_advisory_lock($1)", lock_key(owner)))
+
+    async def watch_over(self) -> None:
+        """Ping the connection while it is silent; raises ConnectionLost when it ends or does not answer."""
+        while True:
+            try:
+                async with asyncio.timeout(self._heartbeat):
+                    await self._lost.wait()
+                raise ConnectionLost("the database ended the connection")
+            except TimeoutError:
+                pass
+            try:
+                async with asyncio.timeout(_ANSWER_S), self._asking:
+                    await self._connection.execute("select 1")
+            except TimeoutError as error:
+                raise ConnectionLost("the database connection is frozen") from error
+
+
+def lock_key(owner: OwnerId) -> int:
+    """The owner's advisory lock: 64 bits of a digest, as PostgreSQL's signed bigint."""
+    digest = hashlib.sha256(b"immich-dbsync owner " + owner.bytes).digest()
+    return int.from_bytes(digest[:8], "big") - _BIGINT
+
+
+async def connect(url: str, application_name: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection.
+
+    Raises DatabaseUnreachable for what waiting may mend, LoginRefused and SettingsError for what it would not.
+    """
+    try:
+        return await asyncpg.connect(url, timeout=_ANSWER_S, server_settings={"application_name": application_name})
+    except (*LOST, OSError) as error:
+        raise DatabaseUnreachable(
+            f"PostgreSQL does not answer at {_place(url)}: {reason(error)}. Is it running, is the address right?"
+        ) from error
+    except asyncpg.PostgresError as error:
+        raise LoginRefused(
+            f"PostgreSQL refuses the login: {reason(error)}. Check user, password and database name."
+        ) from error
+    except ValueError:  # of asyncpg's reading of the URL, which it may quote with the password in it
+        raise SettingsError(
+            "The database URL can't be read; it looks like postgresql://user:password@host/db"
+        ) from None
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line without a full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def right_missing(error: asyncpg.InsufficientPrivilegeError) -> DatabaseRightMissing:
+    """PostgreSQL's refusal of a statement, as the error that says what to do."""
+    return DatabaseRightMissing(
+        f"PostgreSQL refuses: {reason(error)}. Connect as the role that owns Immich's tables, or as a superuser make "
+        "yours a member of it: GRANT <the owner> TO <your role>;"
+    )
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or parse_qs(parts.query).get("host", ["localhost"])[0]
+    return f"{host}:{parts.port or 5432}"
+
+
+@asynccontextmanager
+async def listening(url: str, heartbeat: float) -> AsyncIterator[Listener]:
+    """A Listener on a connection of its own, closed at the end."""
+    connection = await connect(url, "immich-dbsync listen")
+    try:
+        listener = Listener(connection, heartbeat)
+        await listener.start()
+        yield listener
+    finally:
+        connection.terminate()

@@ -1,0 +1,233 @@
+"""Gathers what bears on some paths or assets of one owner into a View for the decision table."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from immich_dbsync.core.names import NameRules
+from immich_dbsync.core.reconcile import View
+from immich_dbsync.disk.hashing import Hashed
+from immich_dbsync.disk.marker import Health, health
+from immich_dbsync.disk.root import Root
+from immich_dbsync.immich.library import Library
+from immich_dbsync.model import AssetId, File, OwnerId, Record, RelPath, Sha1, Stat, Status
+from immich_dbsync.store.records import Store
+
+log = structlog.get_logger()
+
+_SCAN_GRACE_S = 600.0  # for which a deletion waits for a scan that may find the picture at another path
+_HEALTH_S = 1.0  # for which a root's markers are believed; they cost an open for each folder at its top
+_LOST = frozenset({Health.MISSING, Health.REPLACED, Health.UNREADABLE})
+
+
+class RootLost(Exception):
+    """The folder that was opened is not at its path any more; ``health`` says what is."""
+
+    def __init__(self, state: Health) -> None:
+        super().__init__(state.value)
+        self.health = state
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What of the settings bears on decisions. ``delete_threshold_ns``: row 13; None for never."""
+
+    names: NameRules
+    delete_threshold_ns: int | None
+    grace_s: float
+    settle_ns: int
+
+
+@dataclass(slots=True)
+class Known:
+    """What a running service knows of an owner beyond disk and database; a one-shot command knows nothing."""
+
+    identified: dict[RelPath, Hashed] = field(default_factory=dict)  # hashed, not yet looked at again
+    gone_since: dict[RelPath, float] = field(default_factory=dict)  # of the caller's clock
+    sizes_in_hand: Callable[[], frozenset[int]] = frozenset  # of files that wait to be hashed
+    first_sight: bool = False
+    scanning: bool = False  # a file that is missing may be about to turn up elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A View, and what was seen on the way: the root's health, and which of the paths asked for are folders to scan."""
+
+    view: View
+    health: Health
+    folders: frozenset[RelPath]
+
+
+class Observer:
+    """Observes one owner. Never writes anything."""
+
+    def __init__(
+        self,
+        *,
+        owner: OwnerId,
+        root: Root,
+        root_id: UUID | None,
+        stfolders: Collection[bytes],
+        rules: Rules,
+        store: Store,
+        library: Library,
+        known: Known,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.owner, self.root, self.root_id, self.stfolders = owner, root, root_id, stfolders
+        self.rules, self.known = rules, known
+        self._store, self._library, self._clock, self._wall_ns = store, library, clock, wall_ns
+        self._health, self._checked_at = Health.OK, float("-inf")
+
+    async def look(
+        self,
+        paths: Collection[RelPath] = (),
+        assets: Collection[AssetId] = (),
+        entries: Collection[int] = (),
+        *,
+        last: bool = False,
+    ) -> Seen:
+        """Observe these paths, these assets' paths and these quarantine entries, and all that bears on them.
+
+        ``last``: right before a request, so nothing may be taken from an earlier look. Raises RootLost when the root is
+        not at its path any more.
+        """
+        state = await self._health_now(last=last)
+        # Quarantined files come back to a path: what is there now matters.
+        ids, numbers = {*assets}, {*entries}
+        quarantined = await self._store.entries_of_view(self.owner, ids, numbers, paths)
+        wanted = {*paths, *(entry.path for entry in quarantined)}
+        stats = await asyncio.to_thread(self._stats, wanted) if wanted else {}
+        present = [stat for stat in stats.values() if isinstance(stat, Stat)]
+        records = await self._store.records_of_view(
+            self.owner, wanted, assets, self._checksums(stats), [stat.inode for stat in present]
+        )
+        others = records.keys() - stats.keys()
+        if others:
+            stats |= await asyncio.to_thread(self._stats, others)
+        files = self._files(stats, records)
+        tied = {record.asset_id for record in records.values() if record.asset_id is not None}
+        if not records.keys() <= files.keys() and not tied <= ids:
+            # Something is missing. Is it on its way back from quarantine? Then what is at its path bears on it too.
+            more = await self._store.entries_of_view(self.owner, tied)
+            if new := {entry.id for entry in more} - {entry.id for entry in quarantined} - numbers:
+                return await self.look(paths, assets, numbers | new, last=last)
+        ids |= tied | {entry.asset_id for entry in quarantined}
+        checksums = {record.content.sha1 for record in records.values()} | {*self._checksums(stats)}
+        found = await self._library.assets(self.owner, ids, checksums)
+        trashed = [asset.id for asset in found.values() if asset.status is Status.TRASHED]
+        ours = await self._store.trashed_by_us(self.owner, trashed) if trashed else frozenset[AssetId]()
+        missing = ids - found.keys()
+        deleted = await self._evidence(missing) if missing else frozenset[AssetId]()
+        # Read last: Immich marks a user as being removed before it deletes their assets.
+        owner_active, trash_enabled = await self._library.circumstances(self.owner)
+        threshold = self.rules.delete_threshold_ns
+        view = View(
+            files=files,
+            records=records,
+            assets=found,
+            deleted=deleted,
+            trashed_by_us=ours,
+            entries=quarantined,
+            in_grace=self._in_grace(files, records),
+            unidentified_sizes=self.known.sizes_in_hand(),
+            owner_active=owner_active,
+            healthy=state is Health.OK,
+            first_sight=self.known.first_sight,
+            trash_enabled=trash_enabled,
+            keep_created_before_ns=None if threshold is None else self._wall_ns() - threshold,
+        )
+        return Seen(view, state, await self._folders([path for path in paths if path not in files], records))
+
+    async def _health_now(self, *, last: bool) -> Health:
+        """The root's health, at most a second old; raises RootLost when the root is not at its path."""
+        now = self._clock()
+        if last or now - self._checked_at > _HEALTH_S or not self.root.still_there():
+            self._health = await asyncio.to_thread(health, self.root, self.root_id, self.stfolders)
+            self._checked_at = now
+        if self._health in _LOST:
+            raise RootLost(self._health)
+        return self._health
+
+    async def health(self) -> Health:
+        """The root's health now; raises RootLost when the root is not at its path."""
+        return await self._health_now(last=True)
+
+    async def _folders(self, paths: Sequence[RelPath], records: dict[RelPath, Record]) -> frozenset[RelPath]:
+        """Which of these paths are folders: on disk, or by the records below them."""
+        if not paths:
+            return frozenset()
+        there = await asyncio.to_thread(self._are_folders, paths)
+        vanished = [path for path in paths if path not in there and path not in records]
+        return frozenset([*there, *(await self._store.folders(self.owner, vanished) if vanished else ())])
+
+    def _are_folders(self, paths: Sequence[RelPath]) -> list[RelPath]:
+        folders: list[RelPath] = []
+        for path in paths:
+            with suppress(OSError):
+                os.close(self.root.open_directory(path))
+                folders.append(path)
+        return folders
+
+    async def _evidence(self, missing: Collection[AssetId]) -> frozenset[AssetId]:
+        """Which of these assets, whose rows are gone, were deleted: our events say so, or Immich's audit."""
+        by_event, by_audit = await asyncio.gather(
+            self._store.deleted_by_event(self.owner, missing), self._library.audited(self.owner, missing)
+        )
+        return by_event | by_audit
+
+    def _stats(self, paths: Iterable[RelPath]) -> dict[RelPath, Stat | OSError | None]:
+        """Each path's stat, None where it is gone, or why that can't be told. Runs in a thread."""
+        stats: dict[RelPath, Stat | OSError | None] = {}
+        for path in paths:
+            try:
+                stats[path] = self.root.stat(path)
+            except OSError as error:
+                stats[path] = error
+        return stats
+
+    def _checksums(self, stats: dict[RelPath, Stat | OSError | None]) -> list[Sha1]:
+        """The contents of files that were just hashed and have not changed since."""
+        identified = self.known.identified
+        return [
+            hashed.content.sha1
+            for path, stat in stats.items()
+            if (hashed := identified.get(path)) is not None and hashed.stat == stat
+        ]
+
+    def _files(
+        self, stats: dict[RelPath, Stat | OSError | None], records: dict[RelPath, Record]
+    ) -> dict[RelPath, File]:
+        files: dict[RelPath, File] = {}
+        for path, stat in stats.items():
+            record = records.get(path)
+            if isinstance(stat, OSError):
+                # What can't be looked at is taken for unchanged: nothing is concluded from not seeing it.
+                if record is not None:
+                    files[path] = File(path, record.stat, record.content)
+                log.warning("file.unreadable", owner=str(self.owner), path=path, reason=stat.strerror)
+            elif stat is not None and (record is not None or self._counts(path, stat)):
+                hashed = self.known.identified.get(path)
+                known = hashed.content if hashed is not None and hashed.stat == stat else None
+                files[path] = File(path, stat, known)
+        return files
+
+    def _counts(self, path: RelPath, stat: Stat) -> bool:
+        return stat.size > 0 and self.rules.names.file(path) is None
+
+    def _in_grace(self, files: dict[RelPath, File], records: dict[RelPath, Record]) -> frozenset[RelPath]:
+        """The missing paths that have not been missing for long enough; notes when each was first found missing."""
+        now, since = self._clock(), self.known.gone_since
+        for path in records:
+            if path in files:
+                since.pop(path, None)
+        grace = max(self.rules.grace_s, _SCAN_GRACE_S) if self.known.scanning else self.rules.grace_s
+        gone = [path for path in records if path not in files]
+        return frozenset(path for path in gone if now - since.setdefault(path, now) < grace)

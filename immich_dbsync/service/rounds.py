@@ -1,0 +1,194 @@
+"""The loops that find out what changed in an owner's folder: watch, scans, and the pump that works off the hints."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from contextlib import aclosing
+
+import structlog
+
+from immich_dbsync.disk.marker import Health
+from immich_dbsync.disk.watch import Watch
+from immich_dbsync.model import RelPath
+from immich_dbsync.service.observe import Observer, RootLost
+from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.requests import batches
+from immich_dbsync.service.scan import Tally, differences
+
+log = structlog.get_logger()
+
+BATCH = 500
+"""Paths looked at together: a deletion in Immich may have to wait for one such look."""
+
+BACKLOG = 5000
+"""Files waiting to be hashed or uploaded above which a scan waits, so that memory does not grow with the folder."""
+
+_ROOM_S = 0.05  # between two looks whether the backlog has shrunk
+_HEALTH_S = 3.0  # between two looks at a root's markers
+_JITTER = 0.1  # of the time between two scans, so that owners do not scan at the same moment for ever
+
+
+async def catch_up(sync: OwnerSync) -> None:
+    """Have everything looked at whose asset changed while nobody listened: compared in SQL, not row by row."""
+    await sync.store.clean_requests(sync.owner)
+    for entries in batches(await sync.store.catch_up_entries(sync.owner), BATCH):
+        await sync.look(entries=entries)
+    after = b""
+    while paths := await sync.store.catch_up_paths(sync.owner, after, BATCH):
+        await sync.look(paths)
+        after = paths[-1]
+        await _room(sync)
+
+
+async def _room(sync: OwnerSync) -> None:
+    """Return when what was found so far is decided and few files wait to be hashed or uploaded."""
+    # An event for each of these counters would cost more than looking at them.
+    while sync.behind() or len(sync.hashing) + len(sync.uploading) > BACKLOG:  # noqa: ASYNC110
+        await asyncio.sleep(_ROOM_S)
+
+
+def advice(observer: Observer, state: Health) -> str:
+    """What an administrator can do about a root that is not healthy. Until then nothing missing counts as deleted."""
+    root = observer.root.path
+    match state:
+        case Health.MARKER_MISSING | Health.MARKER_FOREIGN:
+            marker = root / ".immich-dbsync" / "root-id"
+            return (
+                f"{root} is not the folder that was synced before: {marker} does not hold {observer.root_id}. Mount or"
+                " put back the right folder; if this is it, write that id into the file. Nothing is deleted meanwhile."
+            )
+        case Health.STFOLDER_LOST:
+            return (
+                f"A folder in {root} has lost its .stfolder, so it may be a mount point without its mount. Mount it, or"
+                " make the empty folder .stfolder again. Nothing is deleted meanwhile."
+            )
+        case _:
+            return f"{root} is {state.value}: mount or put back the folder. Nothing is deleted meanwhile."
+
+
+class Rounds:
+    """Watches, scans and pumps one owner's sync until cancelled."""
+
+    def __init__(self, sync: OwnerSync, *, scan_interval: float) -> None:
+        self._sync = sync
+        self._scan_interval = scan_interval
+        self._left_told: dict[str, int] | None = None
+        self._finished: Tally | None = None  # a full scan whose differences are still being looked at
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Start all loops as tasks of ``group``."""
+        group.create_task(self._pump_forever())
+        group.create_task(self._scan_forever())
+        group.create_task(self._watch_forever())
+        group.create_task(self._remind_forever())
+        group.create_task(self._mind_health_forever())
+
+    # --- hints ---
+
+    async def _pump_forever(self) -> None:
+        sync = self._sync
+        while True:
+            if paths := sync.agenda.take(time.monotonic(), BATCH):
+                await sync.look(paths)
+                continue
+            if self._finished is not None and sync.quiet():
+                finished, self._finished = self._finished, None
+                await self._report(finished)
+            await self._tell_what_is_left()
+            due = sync.agenda.next_due()
+            sync.hinted.clear()
+            try:
+                async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                    await sync.hinted.wait()
+            except TimeoutError:
+                pass
+
+    async def _watch_forever(self) -> None:
+        sync = self._sync
+        watch = Watch(sync.root, asyncio.Event())
+        async for hints in watch:
+            if watch.trouble is not None:
+                await sync.store.set_problem(sync.owner, str(watch.trouble))
+            if hints.rescan:
+                if not sync.root.still_there():
+                    raise RootLost(Health.REPLACED if sync.root.path.exists() else Health.MISSING)
+                sync.scan()
+            sync.hint(hints.paths)
+        raise RootLost(Health.MISSING)
+
+    async def _mind_health_forever(self) -> None:
+        """Tell `status` when the root's health changes, and look at everything when it is well again."""
+        sync, before = self._sync, Health.OK
+        while True:
+            state = await sync.parts.observer.health()
+            if state is not before:
+                await sync.store.set_problem(
+                    sync.owner, None if state is Health.OK else advice(sync.parts.observer, state)
+                )
+                log.warning("root.health", owner=str(sync.owner), state=state.value)
+                if state is Health.OK:
+                    sync.scan()
+            before = state
+            await asyncio.sleep(_HEALTH_S)
+
+    # --- scans ---
+
+    async def _remind_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._scan_interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  # jitter
+            self._sync.scan()
+
+    async def _scan_forever(self) -> None:
+        sync = self._sync
+        while True:
+            await sync.scan_wanted.wait()
+            sync.scan_wanted.clear()
+            prefixes, sync.to_scan = sync.to_scan, set()
+            sync.parts.known.scanning = True
+            for prefix in [b""] if b"" in prefixes else sorted(prefixes):
+                if not prefix:
+                    # Mends what went wrong before, and what no event told of.
+                    await catch_up(sync)
+                tally = Tally()
+                await self._scan(prefix, tally)
+                if not prefix:
+                    self._finished = tally  # the pump reports it when what it found has been looked at
+            if not sync.to_scan:
+                sync.scanned()
+
+    async def _scan(self, prefix: bytes, tally: Tally) -> None:
+        sync = self._sync
+        found = differences(sync.root, sync.parts.rules.names, sync.store, sync.owner, prefix=prefix, tally=tally)
+        batch: list[RelPath] = []
+        async with aclosing(found):
+            async for path in found:
+                batch.append(path)
+                if len(batch) >= BATCH:
+                    sync.hint(batch)
+                    batch = []
+                    await _room(sync)
+        sync.hint(batch)
+        await _room(sync)
+
+    async def _tell_what_is_left(self) -> None:
+        """Have `status` know what is left alone, as soon as that changes."""
+        counts = {why.value: count for why, count in Counter(self._sync.left.values()).items()}
+        if counts != self._left_told:
+            await self._sync.store.set_undecided(self._sync.owner, counts)
+            self._left_told = counts
+
+    async def _report(self, tally: Tally) -> None:
+        """Write down what a full scan counted; the first one is over when all it found has been decided."""
+        sync = self._sync
+        counts = {
+            "files": tally.files,
+            "new": tally.new,
+            "changed": tally.changed,
+            "gone": tally.gone,
+            "unreadable": tally.unreadable,
+            "left_alone": {reason.value: count for reason, count in tally.left_alone.items()},
+        }
+        sync.parts.known.first_sight = False
+        await sync.store.set_scanned(sync.owner, counts, first_over=True)
+        log.info("scan.finished", owner=str(sync.owner), **counts)

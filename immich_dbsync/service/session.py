@@ -1,0 +1,315 @@
+"""From connecting to the database until the connection is lost: everything that the service does.
+
+The order on connecting matters. LISTEN comes first, so that nothing is missed; then the triggers are verified, the
+events drained, and what happened while nobody listened is caught up with. A lost connection ends the session and all
+that is in hand; the next one begins as after a restart, which has to be right anyway.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import structlog
+
+from immich_dbsync.core.backoff import Backoff
+from immich_dbsync.core.names import NameRules
+from immich_dbsync.disk.errors import QuarantineUnsafe
+from immich_dbsync.disk.marker import stfolders, write_marker
+from immich_dbsync.disk.root import Root
+from immich_dbsync.errors import KeyRefused, RootUnusable
+from immich_dbsync.immich.api import Server
+from immich_dbsync.immich.library import Library, Owner
+from immich_dbsync.immich.media_types import IMAGE, SIDECAR, VIDEO
+from immich_dbsync.model import AssetId, OwnerId
+from immich_dbsync.service.gate import Gate
+from immich_dbsync.service.listener import Listener, listening
+from immich_dbsync.service.observe import Known, Observer, RootLost, Rules
+from immich_dbsync.service.owner import OwnerSync, Parts
+from immich_dbsync.service.rounds import Rounds, catch_up
+from immich_dbsync.service.workers import Workers
+from immich_dbsync.settings import Settings
+from immich_dbsync.store import install
+from immich_dbsync.store.records import Event, Store
+
+log = structlog.get_logger()
+
+_DRAIN = 2000  # events taken at a time
+_ROOT_RETRY_S = 10.0  # until a missing root is looked for again
+_STANDBY_S = 5.0  # until another try to become the service of an owner whom another instance has
+STUCK = Backoff(first=1.0, most=60.0)
+"""Between two looks at events whose consequences could not be carried out yet, in seconds."""
+
+_DAY_NS = 86_400 * 1_000_000_000
+_OVERFLOW = "overflow"
+_RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An owner and the API key that acts for them."""
+
+    owner: Owner
+    key: str
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What of the settings bears on decisions."""
+    days = settings.delete_threshold
+    return Rules(
+        names=NameRules(IMAGE | VIDEO, SIDECAR, settings.exclude),
+        delete_threshold_ns=days * _DAY_NS if days else None,
+        grace_s=settings.move_grace,
+        settle_ns=int(settings.settle_time * 1e9),
+    )
+
+
+async def accounts(library: Library, keys: Sequence[str]) -> tuple[list[Account], list[str]]:
+    """Whose keys these are, each owner once; and a sentence for each key that can't be used."""
+    found: dict[OwnerId, Account] = {}
+    problems: list[str] = []
+    for number, key in enumerate(keys, 1):
+        owner = await library.owner_of_key(key)
+        if owner is None:
+            problems.append(
+                f"API key {number} of {len(keys)} is not known to this Immich: make a new one in its account settings,"
+                " or check that server and database belong together"
+            )
+        elif not owner.active:
+            problems.append(f"API key {number} belongs to {owner.email}, who is deleted in Immich: take the key out")
+        else:
+            found.setdefault(owner.id, Account(owner, key))
+    return list(found.values()), problems
+
+
+class Session:
+    """One database connection's worth of service."""
+
+    def __init__(
+        self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]", listener: Listener, server: Server
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._listener = listener
+        self._server = server
+        self._library = Library(pool)
+        self._store = Store(pool)
+        self._gate = Gate(server)
+        self._slots = asyncio.Semaphore(settings.uploads)
+        self._hashers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash")
+        self._syncs: dict[OwnerId, OwnerSync] = {}
+        self._stuck: set[int] = set()  # events whose consequences could not be carried out yet
+        self._draining = asyncio.Lock()
+
+    async def prepare(self, *, first: bool) -> list[Account]:
+        """Whom to sync. Keys that can't be used are reported.
+
+        In the first session what makes any sync impossible is raised: KeyRefused, RootUnusable. Later it is waited for.
+        """
+        found, problems = await accounts(self._library, self._settings.require_api_keys())
+        for problem in problems:
+            log.error("key.unusable", reason=problem)
+        if first and not found:
+            raise KeyRefused(problems[0] + ".")
+        if first:
+            self._require_a_root(found)
+        return found
+
+    async def run(self, found: Sequence[Account]) -> None:
+        """Sync these owners until cancelled or the connection is lost."""
+        sync_root = self._settings.require_sync_root()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listener.watch_over())
+                group.create_task(self._gate.probe_forever())
+                group.create_task(self._drain_forever())
+                for account in found:
+                    group.create_task(self._sync_forever(account, sync_root / str(account.owner.id)))
+        finally:
+            self._hashers.shutdown(wait=False, cancel_futures=True)
+
+    def _require_a_root(self, found: Sequence[Account]) -> None:
+        """Raise RootUnusable when no owner's folder can be opened: then nothing can be synced."""
+        sync_root = self._settings.require_sync_root()
+        errors: list[RootUnusable] = []
+        for account in found:
+            try:
+                Root(sync_root / str(account.owner.id)).close()
+            except RootUnusable as error:
+                errors.append(error)
+        if errors and len(errors) == len(found):
+            raise RootUnusable(f"The folder of {found[0].owner.email} can't be synced: {errors[0]}.")
+
+    # --- events ---
+
+    async def _drain_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        again: float | None = None  # when what is stuck is tried again, whatever news comes until then
+        attempt = 0
+        while True:
+            if not self._stuck:
+                again, attempt = None, 0
+            elif again is None:
+                again = loop.time() + STUCK.wait(attempt, random.random())  # noqa: S311  # jitter, no secret
+                attempt += 1
+            try:
+                async with asyncio.timeout_at(again):
+                    await self._listener.news.wait()
+            except TimeoutError:
+                self._stuck.clear()
+                again = None
+            self._listener.news.clear()
+            await self._drain()
+            if self._listener.missed.is_set():
+                self._listener.missed.clear()
+                log.warning("events.missed", advice="comparing everything with Immich")
+                for sync in self._syncs.values():
+                    sync.scan()  # begins with a catch-up
+
+    async def _drain(self) -> None:
+        """Act on every event of the owners whose sync runs here, and remove those that are done with."""
+        async with self._draining:
+            while events := await self._store.events([*self._syncs], [*self._stuck], _DRAIN):
+                stuck: set[AssetId] = set()
+                if any(event.kind == _OVERFLOW for event in events):
+                    self._listener.missed.set()
+                for owner in {event.owner_id for event in events if event.kind != _OVERFLOW}:
+                    stuck |= await self._act_on(owner, [event for event in events if event.owner_id == owner])
+                self._stuck.update(event.id for event in events if event.asset_id in stuck)
+                await self._store.drop_events([event.id for event in events if event.asset_id not in stuck])
+
+    async def _act_on(self, owner: OwnerId, events: Sequence[Event]) -> set[AssetId]:
+        sync = self._syncs.get(owner)
+        if sync is None:  # its root was lost meanwhile: the events wait for it
+            return {event.asset_id for event in events}
+        if restored := {event.asset_id for event in events if event.kind == _RESTORED}:
+            await self._store.end_requests(owner, restored)
+        try:
+            return await sync.changed_in_immich({event.asset_id for event in events})
+        except RootLost:  # its own tasks find out as well, and open it anew
+            return {event.asset_id for event in events}
+
+    # --- owners ---
+
+    async def _sync_forever(self, account: Account, path: Path) -> None:
+        """Sync one owner, whatever happens to the folder; a second instance stands by."""
+        owner = account.owner
+        while not await self._listener.lock(owner.id):
+            log.info("owner.standby", owner=str(owner.id), reason="another instance syncs this owner")
+            await asyncio.sleep(_STANDBY_S)
+        await self._store.register_owner(owner.id)
+        told: str | None = None
+        while True:
+            reason = ""
+            try:
+                with Root(path) as root:
+                    told = None
+                    await self._sync(account, root)
+            except* (RootUnusable, RootLost, QuarantineUnsafe) as errors:
+                reason = _sentence(errors, path)
+            if reason != told:
+                log.error("root.unusable", owner=str(owner.id), reason=reason)
+                told = reason
+            await self._store.set_problem(owner.id, reason)
+            await asyncio.sleep(_ROOT_RETRY_S)
+
+    async def _sync(self, account: Account, root: Root) -> None:
+        """Sync one owner until the root is lost."""
+        owner = account.owner.id
+        row = await self._store.register_owner(owner)
+        try:
+            root_id = await asyncio.to_thread(write_marker, root) if row.root_id is None else row.root_id
+            folders = row.stfolders | await asyncio.to_thread(stfolders, root)
+        except (ValueError, OSError) as error:
+            raise RootUnusable(f"{root.path / '.immich-dbsync'} can't be used: {error}. Mend or remove it") from error
+        await self._store.set_root_id(owner, root_id)
+        await self._store.set_stfolders(owner, folders)
+        rules, known = rules_of(self._settings), Known(first_sight=not row.scanned)
+        observer = Observer(
+            owner=owner,
+            root=root,
+            root_id=root_id,
+            stfolders=folders,
+            rules=rules,
+            store=self._store,
+            library=self._library,
+            known=known,
+        )
+        sync = OwnerSync(
+            Parts(
+                owner=owner,
+                key=account.key,
+                root=root,
+                observer=observer,
+                known=known,
+                rules=rules,
+                store=self._store,
+                library=self._library,
+                server=self._server,
+                gate=self._gate,
+            )
+        )
+        log.info("owner.started", owner=str(owner), email=account.owner.email, path=str(root.path))
+        await self._store.set_problem(owner, None)
+        rounds = Rounds(sync, scan_interval=self._settings.scan_interval)
+        self._syncs[owner] = sync
+        try:
+            self._stuck.clear()
+            async with asyncio.TaskGroup() as group:
+                workers = Workers(sync, slots=self._slots, hashers=self._hashers)
+                workers.start(group, uploads_at_once=self._settings.uploads)
+                rounds.start(group)
+                await self._drain()
+                self._listener.news.set()  # should something be stuck, then it is the drain's loop that tries again
+                await catch_up(sync)
+        finally:
+            del self._syncs[owner]
+
+
+def _sentence(errors: BaseExceptionGroup[Exception], path: Path) -> str:
+    first: BaseException = errors
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    if isinstance(first, RootLost):
+        return f"{str(path)!r} is {first.health.value}: mount or put back the folder; nothing is removed meanwhile"
+    return str(first)
+
+
+async def _keep_as_it_is(_: object) -> None:
+    """Nothing of ours changes a connection's state, and resetting it would cost a round trip for every query."""
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[tuple["asyncpg.Pool[asyncpg.Record]", Listener]]:
+    """LISTEN on a connection of its own, then see to the triggers, then open the pool for everything else."""
+    url = settings.require_database_url()
+    async with listening(url, settings.heartbeat) as listener:
+        report = await asyncio.to_thread(install.install, url)
+        for change in report.changed:
+            log.info("triggers.mended", what=change)
+        for warning in report.warnings:
+            log.warning("triggers.warning", what=warning)
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=8,
+            command_timeout=120,
+            reset=_keep_as_it_is,
+            server_settings={
+                "application_name": "immich-dbsync",
+                # A commit of ours that a crash of PostgreSQL undoes is found again like one that was never made, and
+                # Immich's own commits stay as durable as they are.
+                "synchronous_commit": "off",
+                # Nothing of ours holds a transaction open; should a bug do so, it must not keep Immich's dump waiting.
+                "idle_in_transaction_session_timeout": "10000",
+            },
+        )
+        try:
+            yield pool, listener
+        finally:
+            pool.terminate()  # nothing is under way that should be waited for, and a frozen server would never answer

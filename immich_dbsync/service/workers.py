@@ -1,0 +1,230 @@
+"""The loops that work off an owner's queues: hashing, uploads, requests. Each has its paths looked at again after."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+
+import structlog
+
+from immich_dbsync.core.actions import Restore, Trash, Why
+from immich_dbsync.core.reconcile import View
+from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
+from immich_dbsync.disk.hashing import hash_file
+from immich_dbsync.immich import api
+from immich_dbsync.model import AssetId, RelPath, Status
+from immich_dbsync.service import uploads
+from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.requests import KeyedRequest, batches, send_split
+from immich_dbsync.store.records import Deed
+
+log = structlog.get_logger()
+
+_KEY_PAUSE_S = 60.0  # until a refused key is tried again: an administrator may have mended it
+_QUOTA_PAUSE_S = 300.0  # until uploads are tried again after the quota was used up
+_AFTERWARDS_S = 0.5  # until what was uploaded is looked at again
+_REQUEST_PATHS = 500  # paths looked at for one request
+
+
+class Workers:
+    """Works off the queues of one owner's sync until cancelled."""
+
+    def __init__(self, sync: OwnerSync, *, slots: asyncio.Semaphore, hashers: ThreadPoolExecutor) -> None:
+        """All owners share ``slots``, for uploads at the same time, and ``hashers``, one for each core."""
+        self._sync = sync
+        self._slots = slots
+        self._hashers = hashers
+        self._requests_from = 0.0  # monotonic; later while the key is refused
+        self._uploads_from = 0.0  # monotonic; later while the quota is used up
+        self._problems: dict[str, str | None] = {}
+        self._ended = threading.Event()  # a thread can't be cancelled: it asks
+
+    def start(self, group: asyncio.TaskGroup, *, uploads_at_once: int) -> None:
+        """Start all loops as tasks of ``group``."""
+        for _ in range(os.cpu_count() or 1):
+            group.create_task(self._hash_forever())
+        for _ in range(uploads_at_once):
+            group.create_task(self._upload_forever())
+        group.create_task(self._request_forever())
+
+    # --- hashing ---
+
+    async def _hash_forever(self) -> None:
+        sync = self._sync
+        while True:
+            path = await sync.to_hash.get()
+            again = True
+            try:
+                work = partial(hash_file, sync.root, path, stopped=self._ended.is_set)
+                hashed = await asyncio.get_running_loop().run_in_executor(self._hashers, work)
+                sync.parts.known.identified[path] = hashed
+            except (FileNotFoundError, ChangedWhileRead):
+                pass  # the next look tells what became of it
+            except (NotTaken, OSError) as error:
+                log.warning("file.not_taken", owner=str(sync.owner), path=path, reason=str(error))
+                again = False  # a scan or a change brings it up again
+            except asyncio.CancelledError:
+                self._ended.set()
+                raise
+            finally:
+                sync.hashing.pop(path, None)
+            if again:
+                sync.hint([path])
+
+    # --- uploads ---
+
+    async def _upload_forever(self) -> None:
+        sync = self._sync
+        while True:
+            job = await sync.to_upload.get()
+            paths = [record.path for record in job.records]
+            try:
+                async with self._failures(paths):
+                    await self._until(self._uploads_from)
+                    await self._ready()
+                    async with self._slots:
+                        await self._upload(job)
+            finally:
+                sync.uploaded(job)
+
+    async def _upload(self, job: uploads.Job) -> None:
+        paths = [record.path for record in job.records]
+        try:
+            tied = await uploads.send(self._sync, job)
+        except api.FileRefused as error:
+            await uploads.refuse(self._sync, job, str(error))
+            return
+        await self._set_problem("key", None)
+        await self._set_problem("quota", None)
+        if not tied:
+            self._sync.retry(paths)
+            return
+        self._sync.succeeded(paths)
+        # Whatever happened to files and asset meanwhile is seen then, many at a time.
+        self._sync.hint(paths, after=_AFTERWARDS_S)
+
+    # --- requests ---
+
+    async def _request_forever(self) -> None:
+        sync = self._sync
+        while True:
+            await sync.request_wanted.wait()
+            sync.request_wanted.clear()
+            wanted, sync.to_request = sorted(sync.to_request), set()
+            for paths in batches(wanted, _REQUEST_PATHS):
+                async with self._failures(paths):
+                    await self._ready()
+                    await self._request(paths)
+
+    async def _request(self, paths: Collection[RelPath]) -> None:
+        """Ask for what the last look still wants: trash first, then restore."""
+        sync = self._sync
+        view, trash, restore = await sync.last_look(paths)
+        actions: list[Trash | Restore] = [*trash, *restore]
+        ids = {action.asset_id for action in actions}
+        sync.requesting |= ids
+        try:
+            done = {*await self._trash(trash), *await self._restore(view, restore)}
+            await self._set_problem("key", None)
+        finally:
+            sync.requesting -= ids
+        for action in actions:
+            asked = action.paths if isinstance(action, Trash) else (action.path,)
+            if action.asset_id in done:
+                sync.succeeded(asked)
+                sync.hint(asked)
+            else:
+                sync.leave(asked, Why.NOT_ALLOWED)
+                sync.retry(asked)
+
+    async def _trash(self, actions: Sequence[Trash]) -> list[AssetId]:
+        """Row 11: trash these assets and end their records; returns those that Immich trashed."""
+        if not actions:
+            return []
+        sync = self._sync
+        gone = {action.asset_id: action.paths for action in actions}
+        await sync.store.request_trash(sync.owner, gone.keys())
+        done = await self._send(sync.server.trash, list(gone))
+        if refused := gone.keys() - {*done}:
+            await sync.store.end_requests(sync.owner, refused)
+        await sync.store.drop(sync.owner, [path for asset in done for path in gone[asset]], tied_to=done)
+        why = "the file was deleted from the folder"
+        await self._note("trash", why, [(path, asset) for asset in done for path in gone[asset]])
+        return done
+
+    async def _restore(self, view: View, actions: Sequence[Restore]) -> list[AssetId]:
+        """Row 3: restore these assets and tie their paths; returns those that Immich restored."""
+        if not actions:
+            return []
+        sync = self._sync
+        await self._send(sync.server.restore, sorted({action.asset_id for action in actions}))
+        # A row at `deleted` answers 200 and stays deleted (seen): only the row tells.
+        assets = await sync.library.assets(sync.owner, [action.asset_id for action in actions], [])
+        done = [asset.id for asset in assets.values() if asset.status is Status.ACTIVE]
+        await sync.store.end_requests(sync.owner, done)
+        back = [action for action in actions if action.asset_id in done]
+        await sync.tie_restored(view, back)
+        await self._note("restore", "the picture came back to the folder", [(a.path, a.asset_id) for a in back])
+        return done
+
+    async def _send(self, request: KeyedRequest, ids: Sequence[AssetId]) -> list[AssetId]:
+        """Send one kind of request for these assets; returns those that were not refused."""
+        done: list[AssetId] = []
+        for batch in batches(ids, api.BATCH):
+            refused = set(await send_split(lambda part: request(self._sync.key, part), batch))
+            done += [asset for asset in batch if asset not in refused]
+        return done
+
+    async def _note(self, action: str, why: str, what: Sequence[tuple[RelPath, AssetId]]) -> None:
+        sync = self._sync
+        await sync.store.remember(sync.owner, [Deed(action, why, path, asset) for path, asset in what])
+        for path, asset in what:
+            log.info("asset.changed", action=action, owner=str(sync.owner), path=path, asset=str(asset), why=why)
+
+    # --- what may go wrong ---
+
+    async def _ready(self) -> None:
+        """Return when the key may be tried and the server answers."""
+        await self._until(self._requests_from)
+        await self._sync.parts.gate.wait()
+
+    @staticmethod
+    async def _until(moment: float) -> None:
+        await asyncio.sleep(max(0.0, moment - time.monotonic()))
+
+    @asynccontextmanager
+    async def _failures(self, paths: Sequence[RelPath]) -> AsyncIterator[None]:
+        """Turn the server's failures into a later try of these paths, and into what `status` tells."""
+        sync = self._sync
+        try:
+            yield
+        except api.Unavailable as error:
+            log.warning("request.failed", owner=str(sync.owner), path=paths[0], reason=str(error))
+            sync.parts.gate.report(error)
+            if error.retry_after:
+                sync.hint(paths, after=error.retry_after)
+            else:
+                sync.retry(paths)
+        except api.KeyRejected as error:
+            self._requests_from = time.monotonic() + _KEY_PAUSE_S
+            advice = "Make a new key with asset.upload and asset.delete."
+            await self._set_problem("key", f"Immich refuses the API key: {error}. {advice}")
+            sync.hint(paths, after=_KEY_PAUSE_S)
+        except api.QuotaExceeded as error:
+            self._uploads_from = time.monotonic() + _QUOTA_PAUSE_S
+            advice = "Raise the user's quota or free space."
+            await self._set_problem("quota", f"Immich takes no more uploads: {error} {advice}")
+            sync.hint(paths, after=_QUOTA_PAUSE_S)
+
+    async def _set_problem(self, kind: str, problem: str | None) -> None:
+        if problem == self._problems.get(kind):
+            return
+        self._problems[kind] = problem
+        told = " ".join(sentence for sentence in self._problems.values() if sentence)
+        await self._sync.store.set_problem(self._sync.owner, told or None)
+        if problem is not None:
+            log.error("owner.paused", owner=str(self._sync.owner), reason=problem)

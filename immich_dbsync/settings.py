@@ -1,0 +1,218 @@
+"""The settings: environment ``IMMICH_DBSYNC_*`` over a TOML file over defaults; Immich's own names work too."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import AliasChoices, AnyHttpUrl, Field, FiniteFloat, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from immich_dbsync.errors import SettingsError
+
+PREFIX = "IMMICH_DBSYNC_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+DEFAULT_CONFIG = Path("/etc/immich-dbsync.toml")
+
+
+def _alias(name: str, *immich_names: str) -> AliasChoices:
+    """A setting's names, strongest first: our variable, its key in the TOML file, Immich's own variables."""
+    return AliasChoices(f"{PREFIX}{name.upper()}", name, *immich_names)
+
+
+class Settings(BaseSettings):
+    """What an administrator can set. Times are in seconds."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        env_ignore_empty=True,  # a variable that is set to nothing, as compose files do it, is not set
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=_alias("database_url", "DB_URL"),
+        description="PostgreSQL connection URL of Immich's database",
+    )
+    db_hostname: str | None = Field(default=None, validation_alias=AliasChoices("DB_HOSTNAME"))
+    db_port: int = Field(default=5432, ge=1, le=65535, validation_alias=AliasChoices("DB_PORT"))
+    db_username: str = Field(default="postgres", validation_alias=AliasChoices("DB_USERNAME"))
+    db_password: SecretStr | None = Field(default=None, validation_alias=AliasChoices("DB_PASSWORD"))
+    db_database_name: str = Field(default="immich", validation_alias=AliasChoices("DB_DATABASE_NAME"))
+
+    server_url: AnyHttpUrl = Field(
+        default=AnyHttpUrl("http://127.0.0.1:2283"),
+        validation_alias=_alias("server_url", "IMMICH_SERVER_URL"),
+        description="Address of Immich's server, without /api",
+    )
+    sync_root: Path | None = Field(
+        default=None,
+        validation_alias=_alias("sync_root"),
+        description="Folder that holds one folder per Immich user, named by the user's id",
+    )
+    api_keys: SecretStr | None = Field(
+        default=None, validation_alias=_alias("api_keys"), description="API keys, one per user, separated by spaces"
+    )
+    api_keys_file: Path | None = Field(
+        default=None,
+        validation_alias=_alias("api_keys_file"),
+        description="File with one API key a line; readable by its owner only (0600)",
+    )
+    exclude: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias=_alias("exclude"),
+        description="Globs of files to leave alone, matched against name and path; separated by spaces",
+    )
+    settle_time: FiniteFloat = Field(
+        default=1.0,
+        ge=0,
+        validation_alias=_alias("settle_time"),
+        description="How long a file must have been left in peace before it is looked at",
+    )
+    move_grace: FiniteFloat = Field(
+        default=10.0,
+        ge=0,
+        validation_alias=_alias("move_grace"),
+        description="How long a deletion waits for the same picture to turn up at another path",
+    )
+    delete_threshold: int = Field(
+        default=30,
+        ge=0,
+        validation_alias=_alias("delete_threshold"),
+        description="Days after which a picture deleted from the folder stays in Immich; 0 means never",
+    )
+    scan_interval: FiniteFloat = Field(
+        default=6 * 3600.0,
+        gt=0,
+        validation_alias=_alias("scan_interval"),
+        description="Time between two full scans, give or take a tenth",
+    )
+    heartbeat: FiniteFloat = Field(
+        default=15.0,
+        gt=0,
+        validation_alias=_alias("heartbeat"),
+        description="Time after which a silent database connection is tested",
+    )
+    uploads: int = Field(
+        default=4, ge=1, le=32, validation_alias=_alias("uploads"), description="Uploads at the same time"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", validation_alias=_alias("log_format"), description="auto is console on a terminal, else json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", validation_alias=_alias("log_level"), description="The least severe level that is logged"
+    )
+
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        return tuple(value.split()) if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the parent class's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file over defaults."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+
+    def require_database_url(self) -> str:
+        """The database's URL; raises SettingsError where neither a URL nor a host name is set, or the URL is none."""
+        if self.database_url is not None:
+            return _checked(self.database_url.get_secret_value())
+        if self.db_hostname is None:
+            raise SettingsError(
+                f"No database is set. Set {PREFIX}DATABASE_URL=postgresql://user:password@host:5432/immich"
+                " (or Immich's own DB_HOSTNAME, DB_USERNAME, DB_PASSWORD, DB_DATABASE_NAME)."
+            )
+        password = f":{quote(self.db_password.get_secret_value(), safe='')}" if self.db_password else ""
+        user = quote(self.db_username, safe="")
+        name = quote(self.db_database_name, safe="")
+        if self.db_hostname.startswith("/"):  # a folder with a Unix socket, as libpq understands it
+            return f"postgresql://{user}{password}@/{name}?host={quote(self.db_hostname)}&port={self.db_port}"
+        host = f"[{self.db_hostname}]" if ":" in self.db_hostname else self.db_hostname  # an IPv6 address
+        return _checked(f"postgresql://{user}{password}@{host}:{self.db_port}/{name}")
+
+    def require_sync_root(self) -> Path:
+        """The folder above the owners' roots; raises SettingsError where it is not set or relative."""
+        root = self.sync_root
+        if root is None and (snap_common := os.environ.get("SNAP_COMMON")):
+            root = Path(snap_common) / "sync"
+        if root is None:
+            raise SettingsError(
+                f"No sync root is set. Set {PREFIX}SYNC_ROOT to the folder that holds the users' folders."
+            )
+        if not root.is_absolute():
+            raise SettingsError(f"{PREFIX}SYNC_ROOT must be an absolute path, not {str(root)!r}.")
+        return root
+
+    def api_keys_or_none(self) -> tuple[str, ...]:
+        """Every API key, or none: before the first is made a file that is missing or empty is no mistake."""
+        file = self.api_keys_file
+        in_file = file is not None and file.exists() and file.stat().st_size > 0
+        in_variable = self.api_keys is not None and self.api_keys.get_secret_value().split()
+        return self.require_api_keys() if in_file or in_variable else ()
+
+    def require_api_keys(self) -> tuple[str, ...]:
+        """Every API key, each once; raises SettingsError for none, and for a file that others may read."""
+        keys = self.api_keys.get_secret_value().split() if self.api_keys else []
+        if self.api_keys_file is not None:
+            keys += _read_keys(self.api_keys_file)
+        if not keys:
+            raise SettingsError(
+                f"No API key is set. Make one in Immich (Account settings, API keys; permissions asset.upload and"
+                f" asset.delete) and set {PREFIX}API_KEYS or {PREFIX}API_KEYS_FILE."
+            )
+        return tuple(dict.fromkeys(keys))
+
+
+def _checked(url: str) -> str:
+    """The URL itself, if it can be read in one way only. The message must not quote it: a password may be in it."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in {"postgresql", "postgres"}:
+        raise SettingsError(f"{PREFIX}DATABASE_URL must begin with postgresql://")
+    credentials = rest.rpartition("@")[0]
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        readable = False
+    else:
+        readable = not any(character in credentials for character in "@/#?[]") and url.isprintable()
+    if not readable:
+        raise SettingsError("The database URL can't be read: write special characters in its password as %XX.")
+    return url
+
+
+def config_file() -> Path | None:
+    """The TOML file in force: what ``IMMICH_DBSYNC_CONFIG`` names, else the default one where it exists."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise SettingsError(f"{CONFIG_VARIABLE} names {named!r}, which is no file.")
+        return Path(named)
+    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+
+
+def _read_keys(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise SettingsError(f"{path} may be read by others (mode {mode:04o}). Run: chmod 600 {path}")
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"The API keys can't be read from {path}: {reason}.") from error
+    return [line for line in lines if line and not line.startswith("#")]

@@ -1,0 +1,267 @@
+"""Our tables, read and written through asyncpg: records, quarantine entries, events, history, owners.
+
+Every method is one statement and so one short transaction. What arrives is plain values; arrays go over the wire
+column by column, so that a thousand rows cost one round trip.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from immich_dbsync import sql
+from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
+
+_SIGN = 1 << 63
+
+
+def _signed(inode: int) -> int:
+    """An unsigned 64-bit inode number as PostgreSQL's bigint."""
+    return inode - (1 << 64) if inode >= _SIGN else inode
+
+
+def _unsigned(inode: int) -> int:
+    return inode + (1 << 64) if inode < 0 else inode
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerRow:
+    """What we keep of an owner: the id that their root's marker must hold, and whether a first scan has ended."""
+
+    root_id: UUID | None
+    scanned: bool
+    stfolders: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of our triggers. ``kind``: trashed, deleting, restored, deleted or overflow."""
+
+    id: int
+    owner_id: OwnerId
+    asset_id: AssetId
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """A line of the history: what was done, to what, and why."""
+
+    action: str
+    cause: str
+    path: RelPath | None = None
+    asset_id: AssetId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a scan compares of a record."""
+
+    path: RelPath
+    stat: Stat
+    racy: bool
+
+
+class Store:
+    """Our tables as seen by one pool."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    async def register_owner(self, owner: OwnerId) -> OwnerRow:
+        """Turn capture on for the owner and return what is known of them."""
+        await self._execute("owner_register", owner)
+        row = await self.owner(owner)
+        assert row is not None
+        return row
+
+    async def owner(self, owner: OwnerId) -> OwnerRow | None:
+        """What is known of the owner; None where they were never synced."""
+        row = await self._pool.fetchrow(sql.block("store", "owner"), owner)
+        return OwnerRow(row["root_id"], row["scanned"], frozenset(row["stfolders"])) if row else None
+
+    async def set_root_id(self, owner: OwnerId, root_id: UUID) -> None:
+        """Note what the marker in the owner's root says."""
+        await self._execute("owner_root", owner, root_id)
+
+    async def set_stfolders(self, owner: OwnerId, folders: Collection[bytes]) -> None:
+        """Note which folders of the root hold a ``.stfolder`` when all is well."""
+        await self._execute("owner_stfolders", owner, sorted(folders))
+
+    async def set_problem(self, owner: OwnerId, problem: str | None) -> None:
+        """Note why the owner's sync waits; None when it does not."""
+        await self._execute("owner_problem", owner, problem)
+
+    async def set_undecided(self, owner: OwnerId, counts: dict[str, int]) -> None:
+        """Note why files are left alone now, and how many."""
+        await self._execute("owner_undecided", owner, json.dumps(counts))
+
+    async def set_scanned(self, owner: OwnerId, counts: dict[str, Any], *, first_over: bool) -> None:
+        """Note what a full scan counted, and whether the first one is over."""
+        await self._execute("owner_scanned", owner, json.dumps(counts), first_over)
+
+    async def records_of_view(
+        self,
+        owner: OwnerId,
+        paths: Collection[RelPath],
+        assets: Collection[AssetId],
+        checksums: Collection[Sha1],
+        inodes: Collection[int],
+    ) -> dict[RelPath, Record]:
+        """The records at these paths, of these assets, with these inodes, and all that share a content with them."""
+        rows = await self._fetch(
+            "records_of_view", owner, list(paths), list(assets), list(checksums), [_signed(i) for i in inodes]
+        )
+        return {RelPath(row["path"]): _record(row) for row in rows}
+
+    async def record_page(self, owner: OwnerId, after: bytes, before: bytes | None, limit: int) -> list[Listed]:
+        """Up to ``limit`` records in byte order of their paths, after one path and before another."""
+        rows = await self._fetch("record_page", owner, after, before, limit)
+        return [Listed(RelPath(row["path"]), _stat(row), row["racy"]) for row in rows]
+
+    async def upsert(self, owner: OwnerId, records: Sequence[Record], ended_entries: Collection[int] = ()) -> None:
+        """Write records, each replacing what was known of its path, and end these quarantine entries."""
+        await self._execute(
+            "record_upsert",
+            owner,
+            [r.path for r in records],
+            [r.stat.size for r in records],
+            [r.stat.mtime_ns for r in records],
+            [r.stat.ctime_ns for r in records],
+            [_signed(r.stat.inode) for r in records],
+            [r.racy for r in records],
+            [r.content.xxh3 for r in records],
+            [r.content.sha1 for r in records],
+            [r.asset_id for r in records],
+            [r.problem for r in records],
+            list(ended_entries),
+        )
+
+    async def drop(
+        self, owner: OwnerId, paths: Collection[RelPath], *, tied_to: Collection[AssetId] | None = None
+    ) -> None:
+        """End the records at these paths; with ``tied_to`` only those tied to one of these assets."""
+        await self._execute("record_drop", owner, list(paths), None if tied_to is None else list(tied_to))
+
+    async def folders(self, owner: OwnerId, paths: Collection[RelPath]) -> list[RelPath]:
+        """Which of these paths have records below them."""
+        return [RelPath(row["path"]) for row in await self._fetch("folders", owner, list(paths))]
+
+    async def entries_of_view(
+        self,
+        owner: OwnerId,
+        assets: Collection[AssetId],
+        ids: Collection[int] = (),
+        paths: Collection[RelPath] = (),
+    ) -> tuple[Entry, ...]:
+        """What lies in quarantine for these assets, what may go back to these paths, and the entries with these ids."""
+        rows = await self._fetch("entries_of_view", owner, list(assets), list(ids), list(paths))
+        return tuple(_entry(row) for row in rows)
+
+    async def entry_locations(self, owner: OwnerId) -> dict[bytes, int]:
+        """Every quarantined file that is known: its location to its entry's id."""
+        return {row["location"]: row["id"] for row in await self._fetch("entry_locations", owner)}
+
+    async def add_entries(self, owner: OwnerId, entries: Sequence[Entry], *, end_records: bool = True) -> None:
+        """Write entries (the database gives them their ids) and end the records at their paths."""
+        await self._execute(
+            "entry_add",
+            owner,
+            [e.path for e in entries],
+            [e.location for e in entries],
+            [e.stat.size for e in entries],
+            [e.stat.mtime_ns for e in entries],
+            [_signed(e.stat.inode) for e in entries],
+            [e.content.xxh3 for e in entries],
+            [e.content.sha1 for e in entries],
+            [e.asset_id for e in entries],
+            end_records,
+        )
+
+    async def drop_entries(self, owner: OwnerId, ids: Collection[int]) -> None:
+        """End quarantine entries whose files are not there any more."""
+        await self._execute("entry_drop", owner, list(ids))
+
+    async def supersede(self, owner: OwnerId, assets: Collection[AssetId] = (), ids: Collection[int] = ()) -> None:
+        """Mark entries as never to be put back: the owner brought the picture back themselves."""
+        await self._execute("entry_supersede", owner, list(assets), list(ids))
+
+    async def remember(self, owner: OwnerId, deeds: Iterable[Deed]) -> None:
+        """Write lines of history."""
+        lines = list(deeds)
+        if lines:
+            await self._execute(
+                "history_add",
+                owner,
+                [d.action for d in lines],
+                [d.path for d in lines],
+                [d.asset_id for d in lines],
+                [d.cause for d in lines],
+            )
+
+    async def events(self, owners: Collection[OwnerId], left_out: Collection[int], limit: int) -> list[Event]:
+        """The oldest events of these owners, in order, without those with the ids left out."""
+        rows = await self._fetch("events", list(owners), list(left_out), limit)
+        return [Event(row["id"], row["owner_id"], row["asset_id"], row["kind"]) for row in rows]
+
+    async def drop_events(self, ids: Collection[int]) -> None:
+        """Remove events whose consequences are carried out."""
+        await self._execute("event_drop", list(ids))
+
+    async def deleted_by_event(self, owner: OwnerId, assets: Collection[AssetId]) -> frozenset[AssetId]:
+        """Which of these assets our own trigger saw deleted."""
+        return frozenset(row["id"] for row in await self._fetch("event_evidence", owner, list(assets)))
+
+    async def request_trash(self, owner: OwnerId, assets: Collection[AssetId]) -> None:
+        """Note, before it is sent, that we ask for these assets to be trashed."""
+        await self._execute("trash_request_add", owner, list(assets))
+
+    async def trashed_by_us(self, owner: OwnerId, assets: Collection[AssetId]) -> frozenset[AssetId]:
+        """Which of these assets are in Immich's trash by our request, and not by anybody's since."""
+        return frozenset(row["id"] for row in await self._fetch("trashed_by_us", owner, list(assets)))
+
+    async def end_requests(self, owner: OwnerId, assets: Collection[AssetId]) -> None:
+        """Forget our requests for these assets: they were restored, and whoever trashes them now means it."""
+        await self._execute("trash_request_end", owner, list(assets))
+
+    async def clean_requests(self, owner: OwnerId) -> None:
+        """Forget requests for assets that are not in the trash any more."""
+        await self._execute("trash_request_clean", owner)
+
+    async def catch_up_paths(self, owner: OwnerId, after: bytes, limit: int) -> list[RelPath]:
+        """Up to ``limit`` paths, in byte order, whose asset is not what the record says or that have none yet."""
+        return [RelPath(row["path"]) for row in await self._fetch("catch_up_records", owner, after, limit)]
+
+    async def catch_up_entries(self, owner: OwnerId) -> list[int]:
+        """Quarantine entries whose asset is active again."""
+        return [row["id"] for row in await self._fetch("catch_up_entries", owner)]
+
+    async def _execute(self, name: str, *arguments: object) -> None:
+        await self._pool.execute(sql.block("store", name), *arguments)
+
+    async def _fetch(self, name: str, *arguments: object) -> list[asyncpg.Record]:
+        return await self._pool.fetch(sql.block("store", name), *arguments)
+
+
+def _stat(row: asyncpg.Record) -> Stat:
+    return Stat(row["size"], row["mtime_ns"], row["ctime_ns"], _unsigned(row["inode"]))
+
+
+def _record(row: asyncpg.Record) -> Record:
+    content = Content(Sha1(row["sha1"]), Xxh3(row["xxh3"]))
+    return Record(RelPath(row["path"]), _stat(row), content, row["asset_id"], row["racy"], row["problem"])
+
+
+def _entry(row: asyncpg.Record) -> Entry:
+    return Entry(
+        row["id"],
+        RelPath(row["path"]),
+        row["location"],
+        Stat(row["size"], row["mtime_ns"], 0, _unsigned(row["inode"])),
+        Content(Sha1(row["sha1"]), Xxh3(row["xxh3"])),
+        row["asset_id"],
+        row["superseded"],
+    )

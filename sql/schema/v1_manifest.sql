@@ -1,0 +1,98 @@
+-- What sql/schema/catalog.sql shows of a fresh install of version 1: kind | name | definition. The test
+-- test_triggers_manifest.py prints it anew where it differs.
+
+-- name: manifest
+-- column | events.asset_id | uuid not null
+-- column | events.at | timestamp with time zone not null default clock_timestamp()
+-- column | events.id | bigint not null generated always as identity
+-- column | events.kind | text not null
+-- column | events.owner_id | uuid not null
+-- column | history.action | text not null
+-- column | history.asset_id | uuid
+-- column | history.at | timestamp with time zone not null default clock_timestamp()
+-- column | history.cause | text not null
+-- column | history.id | bigint not null generated always as identity
+-- column | history.owner_id | uuid not null
+-- column | history.path | bytea
+-- column | owners.enabled | boolean not null default true
+-- column | owners.first_scan_at | timestamp with time zone
+-- column | owners.last_scan | jsonb
+-- column | owners.last_scan_at | timestamp with time zone
+-- column | owners.owner_id | uuid not null
+-- column | owners.problem | text
+-- column | owners.problem_at | timestamp with time zone
+-- column | owners.root_id | uuid
+-- column | owners.stfolders | bytea[] not null default '{}'::bytea[]
+-- column | owners.undecided | jsonb not null default '{}'::jsonb
+-- column | quarantine.asset_id | uuid not null
+-- column | quarantine.id | bigint not null generated always as identity
+-- column | quarantine.inode | bigint not null
+-- column | quarantine.location | bytea not null
+-- column | quarantine.mtime_ns | bigint not null
+-- column | quarantine.owner_id | uuid not null
+-- column | quarantine.path | bytea not null
+-- column | quarantine.quarantined_at | timestamp with time zone not null default now()
+-- column | quarantine.sha1 | bytea not null
+-- column | quarantine.size | bigint not null
+-- column | quarantine.superseded | boolean not null default false
+-- column | quarantine.xxh3 | bytea not null
+-- column | records.asset_id | uuid
+-- column | records.ctime_ns | bigint not null
+-- column | records.inode | bigint not null
+-- column | records.mtime_ns | bigint not null
+-- column | records.owner_id | uuid not null
+-- column | records.path | bytea not null
+-- column | records.problem | text
+-- column | records.racy | boolean not null
+-- column | records.sha1 | bytea not null
+-- column | records.size | bigint not null
+-- column | records.xxh3 | bytea not null
+-- column | trash_requests.asset_id | uuid not null
+-- column | trash_requests.owner_id | uuid not null
+-- column | trash_requests.requested_at | timestamp with time zone not null
+-- constraint | events.events_pkey | PRIMARY KEY (id)
+-- constraint | history.history_pkey | PRIMARY KEY (id)
+-- constraint | owners.owners_pkey | PRIMARY KEY (owner_id)
+-- constraint | quarantine.quarantine_pkey | PRIMARY KEY (id)
+-- constraint | trash_requests.trash_requests_pkey | PRIMARY KEY (asset_id)
+-- function | asset_updated() | plpgsql, returns trigger, security definer, set search_path=pg_catalog, pg_temp, body db9546740837eff66475d01f7c23969d
+-- function | assets_deleted() | plpgsql, returns trigger, security definer, set search_path=pg_catalog, pg_temp, body 822b2df3258a998c207fa9487bfbd362
+-- function | begin_capture() | plpgsql, returns void, set search_path=pg_catalog, pg_temp and lock_timeout=200ms, body 5ee03361fc060026fe27b298b634f47e
+-- function | trim_events(newest bigint) | plpgsql, returns void, set search_path=pg_catalog, pg_temp, body 219b2a6a65cd40de21b1b307fdde52ba
+-- function | wake_service() | plpgsql, returns void, set search_path=pg_catalog, pg_temp, body 1f300ce25a895050038841b8f94253fc
+-- index | events_asset | CREATE INDEX events_asset ON immich_dbsync_v1.events USING btree (asset_id)
+-- index | events_pkey | CREATE UNIQUE INDEX events_pkey ON immich_dbsync_v1.events USING btree (id)
+-- index | history_owner | CREATE INDEX history_owner ON immich_dbsync_v1.history USING btree (owner_id, id)
+-- index | history_pkey | CREATE UNIQUE INDEX history_pkey ON immich_dbsync_v1.history USING btree (id)
+-- index | owners_pkey | CREATE UNIQUE INDEX owners_pkey ON immich_dbsync_v1.owners USING btree (owner_id)
+-- index | quarantine_asset | CREATE INDEX quarantine_asset ON immich_dbsync_v1.quarantine USING btree (asset_id)
+-- index | quarantine_location | CREATE UNIQUE INDEX quarantine_location ON immich_dbsync_v1.quarantine USING btree (owner_id, sha256(location))
+-- index | quarantine_path | CREATE INDEX quarantine_path ON immich_dbsync_v1.quarantine USING btree (owner_id, sha256(path)) WHERE (NOT superseded)
+-- index | quarantine_pkey | CREATE UNIQUE INDEX quarantine_pkey ON immich_dbsync_v1.quarantine USING btree (id)
+-- index | records_asset | CREATE INDEX records_asset ON immich_dbsync_v1.records USING btree (asset_id)
+-- index | records_content | CREATE INDEX records_content ON immich_dbsync_v1.records USING btree (owner_id, sha1)
+-- index | records_inode | CREATE INDEX records_inode ON immich_dbsync_v1.records USING btree (owner_id, inode)
+-- index | records_order | CREATE INDEX records_order ON immich_dbsync_v1.records USING btree (owner_id, "substring"(path, 1, 1000))
+-- index | records_path | CREATE UNIQUE INDEX records_path ON immich_dbsync_v1.records USING btree (owner_id, sha256(path))
+-- index | trash_requests_pkey | CREATE UNIQUE INDEX trash_requests_pkey ON immich_dbsync_v1.trash_requests USING btree (asset_id)
+-- owner | function asset_updated | owner of public.asset
+-- owner | function assets_deleted | owner of public.asset
+-- owner | function begin_capture | owner of public.asset
+-- owner | function trim_events | owner of public.asset
+-- owner | function wake_service | owner of public.asset
+-- owner | schema immich_dbsync_v1 | owner of public.asset
+-- owner | table events | owner of public.asset
+-- owner | table history | owner of public.asset
+-- owner | table owners | owner of public.asset
+-- owner | table quarantine | owner of public.asset
+-- owner | table records | owner of public.asset
+-- owner | table trash_requests | owner of public.asset
+-- schema | immich_dbsync_v1 | present
+-- table | events | table
+-- table | history | table
+-- table | owners | table
+-- table | quarantine | table
+-- table | records | table
+-- table | trash_requests | table
+-- trigger | immich_dbsync_v1_deleted | on public.asset, after delete, for each statement, old table gone, calls immich_dbsync_v1.assets_deleted, enabled
+-- trigger | immich_dbsync_v1_updated | on public.asset, after update, for each row, calls immich_dbsync_v1.asset_updated, enabled

@@ -1,0 +1,227 @@
+-- Reading and writing our own tables. Paths are compared by their SHA-256, as the unique index has them.
+
+-- name: owner_register
+-- $1 owner. Turns capture on.
+insert into immich_dbsync_v1.owners (owner_id) values ($1)
+on conflict (owner_id) do update set enabled = true where not owners.enabled
+
+-- name: owner
+select root_id, stfolders, first_scan_at is not null as scanned from immich_dbsync_v1.owners where owner_id = $1
+
+-- name: owner_stfolders
+-- $1 owner, $2 folders.
+update immich_dbsync_v1.owners set stfolders = $2::bytea[] where owner_id = $1 and stfolders is distinct from $2
+
+-- name: owner_root
+-- $1 owner, $2 root id.
+update immich_dbsync_v1.owners set root_id = $2 where owner_id = $1 and root_id is distinct from $2
+
+-- name: owner_problem
+-- $1 owner, $2 sentence or null.
+update immich_dbsync_v1.owners set problem = $2, problem_at = case when $2::text is null then null else now() end
+where owner_id = $1 and problem is distinct from $2
+
+-- name: owner_undecided
+-- $1 owner, $2 counts by reason as JSON.
+update immich_dbsync_v1.owners set undecided = $2::jsonb where owner_id = $1
+
+-- name: owner_scanned
+-- $1 owner, $2 counts as JSON, $3 whether the first scan is over.
+update immich_dbsync_v1.owners
+set last_scan_at = now(), last_scan = $2::jsonb,
+    first_scan_at = coalesce(first_scan_at, case when $3 then now() end)
+where owner_id = $1
+
+-- name: records_of_view
+-- The records at these paths, of these assets (tied to them, or of their content), with these inodes, and all that
+-- share a content with one of them or with these checksums: what reconcile calls closed. $1 owner, $2 paths, $3 asset ids, $4 checksums, $5 inodes.
+with near as materialized (
+  select r.path, r.sha1 from immich_dbsync_v1.records r
+  where r.owner_id = $1 and sha256(r.path) in (select sha256(p) from unnest($2::bytea[]) p)
+  union
+  select r.path, r.sha1 from immich_dbsync_v1.records r
+  where r.owner_id = $1 and r.asset_id = any($3::uuid[])
+  union
+  select r.path, r.sha1 from immich_dbsync_v1.records r
+  join public.asset a on a."ownerId" = r.owner_id and a.checksum = r.sha1
+  where r.owner_id = $1 and a.id = any($3::uuid[])
+  union
+  select r.path, r.sha1 from immich_dbsync_v1.records r
+  where r.owner_id = $1 and r.inode = any($5::bigint[])
+)
+select r.path, r.size, r.mtime_ns, r.ctime_ns, r.inode, r.racy, r.xxh3, r.sha1, r.asset_id, r.problem
+from immich_dbsync_v1.records r
+where r.owner_id = $1 and r.sha1 in (select n.sha1 from near n union select s from unnest($4::bytea[]) s)
+
+-- name: record_page
+-- One page of an owner's records in path order. $1 owner, $2 after this path, $3 before this path (null: no end), $4 rows.
+select path, size, mtime_ns, ctime_ns, inode, racy
+from immich_dbsync_v1.records
+where owner_id = $1
+  and substring(path, 1, 1000) >= substring($2::bytea, 1, 1000) and path > $2
+  and ($3::bytea is null or (substring(path, 1, 1000) <= substring($3, 1, 1000) and path < $3))
+order by substring(path, 1, 1000), path
+limit $4
+
+-- name: record_upsert
+-- $1 owner, $2 paths, $3 sizes, $4 mtimes, $5 ctimes, $6 inodes, $7 racy, $8 xxh3, $9 sha1, $10 asset ids, $11 problems
+-- $12 quarantine entries that end with it.
+with ended as (delete from immich_dbsync_v1.quarantine where owner_id = $1 and id = any($12::bigint[]))
+insert into immich_dbsync_v1.records
+  (owner_id, path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id, problem)
+select $1, * from unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
+                         $8::bytea[], $9::bytea[], $10::uuid[], $11::text[])
+on conflict (owner_id, sha256(path)) do update
+set size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, inode = excluded.inode,
+    racy = excluded.racy, xxh3 = excluded.xxh3, sha1 = excluded.sha1, asset_id = excluded.asset_id,
+    problem = excluded.problem
+
+-- name: record_drop
+-- $1 owner, $2 paths, $3 the assets they must be tied to (null: any or none).
+delete from immich_dbsync_v1.records
+where owner_id = $1 and sha256(path) in (select sha256(p) from unnest($2::bytea[]) p)
+  and ($3::uuid[] is null or asset_id = any($3::uuid[]))
+
+-- name: folders
+-- Which of these paths are folders to us: records lie below them. $1 owner, $2 paths.
+select p as path from unnest($2::bytea[]) p
+where exists (
+  select from immich_dbsync_v1.records r
+  where r.owner_id = $1
+    and substring(r.path, 1, 1000) >= substring(p || '/'::bytea, 1, 1000) and r.path > p || '/'::bytea
+    and substring(r.path, 1, 1000) <= substring(p || '0'::bytea, 1, 1000) and r.path < p || '0'::bytea
+)
+
+-- name: entries_of_view
+-- What lies in quarantine for these assets, what may go back to these paths, and these entries. $1 owner, $2 asset ids,
+-- $3 entry ids, $4 paths.
+select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded
+from immich_dbsync_v1.quarantine
+where owner_id = $1 and asset_id = any($2::uuid[])
+union
+select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded
+from immich_dbsync_v1.quarantine
+where owner_id = $1 and id = any($3::bigint[])
+union
+select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded
+from immich_dbsync_v1.quarantine
+where owner_id = $1 and not superseded and sha256(path) in (select sha256(p) from unnest($4::bytea[]) p)
+
+-- name: entry_locations
+-- $1 owner.
+select id, location from immich_dbsync_v1.quarantine where owner_id = $1
+
+-- name: entry_add
+-- $1 owner, $2 paths, $3 locations, $4 sizes, $5 mtimes, $6 inodes, $7 xxh3, $8 sha1, $9 asset ids
+-- $10 whether the records at these paths end with it.
+with ended as (
+  delete from immich_dbsync_v1.records
+  where $10::boolean and owner_id = $1 and sha256(path) in (select sha256(p) from unnest($2::bytea[]) p)
+)
+insert into immich_dbsync_v1.quarantine
+  (owner_id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id)
+select $1, * from unnest($2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
+                         $8::bytea[], $9::uuid[])
+on conflict (owner_id, sha256(location)) do update
+set path = excluded.path, size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode,
+    xxh3 = excluded.xxh3, sha1 = excluded.sha1, asset_id = excluded.asset_id, superseded = false,
+    quarantined_at = now()
+
+-- name: entry_drop
+-- $1 owner, $2 entry ids.
+delete from immich_dbsync_v1.quarantine where owner_id = $1 and id = any($2::bigint[])
+
+-- name: entry_supersede
+-- $1 owner, $2 asset ids, $3 entry ids.
+update immich_dbsync_v1.quarantine set superseded = true
+where owner_id = $1 and not superseded and (asset_id = any($2::uuid[]) or id = any($3::bigint[]))
+
+-- name: history_add
+-- $1 owner, $2 actions, $3 paths, $4 asset ids, $5 causes
+insert into immich_dbsync_v1.history (owner_id, action, path, asset_id, cause)
+select $1, * from unnest($2::text[], $3::bytea[], $4::uuid[], $5::text[])
+
+-- name: events
+-- The oldest events of these owners, but for some, and those of nobody (overflow). $1 owners, $2 ids left out, $3 rows.
+select id, owner_id, asset_id, kind from immich_dbsync_v1.events
+where (owner_id = any($1::uuid[]) or kind = 'overflow') and id <> all($2::bigint[])
+order by id
+limit $3
+
+-- name: event_drop
+-- $1 ids.
+delete from immich_dbsync_v1.events where id = any($1::bigint[])
+
+-- name: event_evidence
+-- Which of these assets our own trigger saw deleted. $1 owner, $2 ids.
+select asset_id as id from immich_dbsync_v1.events where owner_id = $1 and kind = 'deleted' and asset_id = any($2::uuid[])
+
+-- name: trash_request_add
+-- $1 owner, $2 assets.
+insert into immich_dbsync_v1.trash_requests (asset_id, owner_id, requested_at)
+select a, $1, clock_timestamp() from unnest($2::uuid[]) a
+on conflict (asset_id) do update set owner_id = excluded.owner_id, requested_at = excluded.requested_at
+
+-- name: trashed_by_us
+-- Which of these assets are in the trash by our request: nobody restored and trashed them again since. A request may
+-- take as long as its time-out; the clocks of Immich and PostgreSQL may differ by a moment. $1 owner, $2 assets.
+select t.asset_id as id
+from immich_dbsync_v1.trash_requests t
+join public.asset a on a.id = t.asset_id and a."ownerId" = $1
+where t.owner_id = $1 and t.asset_id = any($2::uuid[])
+  and a."deletedAt" between t.requested_at - interval '2 s' and t.requested_at + interval '6 min'
+
+-- name: trash_request_end
+-- $1 owner, $2 assets.
+delete from immich_dbsync_v1.trash_requests where owner_id = $1 and asset_id = any($2::uuid[])
+
+-- name: trash_request_clean
+-- $1 owner. Requests whose assets are out of the trash, one way or the other.
+delete from immich_dbsync_v1.trash_requests t
+where t.owner_id = $1
+  and not exists (select from public.asset a where a.id = t.asset_id and a.status = 'trashed')
+
+-- name: catch_up_records
+-- Paths whose asset is not what the record says, and those that have none yet: all that was missed while nobody
+-- listened. $1 owner, $2 after this path, $3 rows.
+select r.path
+from immich_dbsync_v1.records r
+left join public.asset a on a.id = r.asset_id
+where r.owner_id = $1 and substring(r.path, 1, 1000) >= substring($2::bytea, 1, 1000) and r.path > $2
+  and (r.asset_id is null and r.problem is null or r.asset_id is not null and (a.id is null or a.status <> 'active'))
+order by substring(r.path, 1, 1000), r.path
+limit $3
+
+-- name: catch_up_entries
+-- Quarantined files whose asset is active again. $1 owner.
+select q.id
+from immich_dbsync_v1.quarantine q
+join public.asset a on a.id = q.asset_id
+where q.owner_id = $1 and not q.superseded and a.status = 'active'
+
+-- name: status
+-- One row for each owner whose folder is or was synced.
+select o.owner_id, o.enabled, o.problem, o.problem_at, o.first_scan_at, o.last_scan_at, o.last_scan, o.undecided,
+       (select count(*) from immich_dbsync_v1.records r
+        where r.owner_id = o.owner_id and r.asset_id is not null) as synced,
+       (select count(*) from immich_dbsync_v1.records r
+        where r.owner_id = o.owner_id and r.asset_id is null and r.problem is null) as waiting,
+       (select count(*) from immich_dbsync_v1.records r
+        where r.owner_id = o.owner_id and r.problem is not null) as refused,
+       (select count(*) from immich_dbsync_v1.quarantine q where q.owner_id = o.owner_id) as quarantined,
+       (select count(*) from immich_dbsync_v1.events e where e.owner_id = o.owner_id) as events
+from immich_dbsync_v1.owners o
+
+-- name: refused
+-- Some of an owner's files that were refused, and why. $1 owner, $2 rows.
+select path, problem from immich_dbsync_v1.records where owner_id = $1 and problem is not null order by path limit $2
+
+-- name: locked
+-- Which of these advisory locks some session holds. $1 keys.
+select k as key from unnest($1::bigint[]) k
+where exists (
+  select from pg_locks l
+  where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+    and l.database = (select oid from pg_database where datname = current_database())
+    and ((l.classid::bigint << 32) | l.objid::bigint) = k
+)

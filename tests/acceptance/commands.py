@@ -1,0 +1,132 @@
+"""Our commands as processes of their own, as an administrator runs them."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from typer.testing import CliRunner
+
+from immich_dbsync.cli.main import app
+from tests.waiting import until
+
+PROGRAM = (str(Path(sys.executable).with_name("immich-dbsync")),)
+_END_S = 30.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def complaint(self, code: int, *secrets: str) -> str:
+        """The one line that an error leaves on stderr, log lines of the service aside."""
+        assert self.code == code, self
+        assert "Traceback" not in self.err
+        for secret in secrets:
+            assert secret not in self.out + self.err
+        [line] = [line for line in self.err.splitlines() if not line.startswith('{"')]
+        assert line.startswith("immich-dbsync: ")
+        assert line.isprintable()
+        return line.removeprefix("immich-dbsync: ")
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with no settings of ours but these."""
+    ours = ("IMMICH_", "DB_", "SNAP", "PG")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | dict(settings)
+
+
+def without_override() -> list[str]:
+    """What to put before a command so that it may read only what its user may, even when that is root."""
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+
+def execute(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [*before, *PROGRAM, *arguments], env=dict(env), capture_output=True, timeout=_END_S, check=False, cwd="/"
+    )
+    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def invoked(*arguments: str, settings: Mapping[str, str]) -> Ended:
+    """A command in this process, with no settings but these: the same, sooner, for what ends before anything begins."""
+    others: dict[str, str | None] = {name: None for name in os.environ if name not in environment({})}
+    done = CliRunner().invoke(app, arguments, env=others | dict(settings))
+    return Ended(done.exit_code, done.stdout, done.stderr)
+
+
+def ended(*arguments: str, settings: Mapping[str, str]) -> Ended:
+    """A command that ends by itself: the service as a process, for it takes the process's signals; others sooner."""
+    if arguments == ("run",):
+        return execute("run", env=environment(settings))
+    return invoked(*arguments, settings=settings)
+
+
+async def command(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:
+    """``execute`` for a test that plays the server meanwhile."""
+    return await asyncio.to_thread(execute, *arguments, env=env, before=before)
+
+
+class Service:
+    """``immich-dbsync run`` until the block ends; ``log`` is what it writes."""
+
+    def __init__(self, env: Mapping[str, str], log: Path, *, before: Sequence[str] = ()) -> None:
+        self._env = dict(env)
+        self._before = before
+        self.log = log
+
+    def __enter__(self) -> Self:
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([*self._before, *PROGRAM, "run"], env=self._env, stdout=log, stderr=log)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Ask it to end: its exit code, and the seconds that it took."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, _END_S), loop.time() - asked
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def bytes_read(self) -> int:
+        """How much it has read since it began."""
+        return int(Path(f"/proc/{self.process.pid}/io").read_text().split()[1])
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Every line of the log about one kind of event."""
+        lines = [json.loads(line) for line in self.text().splitlines() if line.endswith("}")]
+        return [line for line in lines if line["event"] == event]
+
+    async def until_logged(self, event: str, *, seconds: float = 15.0) -> dict[str, Any]:
+        """Wait for the first line about this kind of event."""
+
+        async def check() -> list[dict[str, Any]]:
+            assert self.process.poll() is None, self.text()
+            return self.logged(event)
+
+        return (await until(check, seconds=seconds))[0]

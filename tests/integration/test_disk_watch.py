@@ -1,0 +1,233 @@
+"""Watching: whatever happens in the folder, a hint comes that covers it."""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from immich_dbsync.disk import watch as watching
+from immich_dbsync.disk.root import Root
+from immich_dbsync.disk.watch import Hints, Watch, WatchLimit, WatchMode, watch
+from immich_dbsync.errors import RootUnusable
+
+DEADLINE = 10
+
+
+class Watched:
+    """A running watch, and what it hinted at since `clear`."""
+
+    def __init__(self, watch: Watch, folder: Path) -> None:
+        self.watch = watch
+        self.folder = folder
+        self.paths: set[bytes] = set()
+        self.rescans = 0
+        self._more = asyncio.Condition()
+
+    async def follow(self) -> None:
+        async for hints in self.watch:
+            async with self._more:
+                self.paths |= hints.paths
+                self.rescans += hints.rescan
+                self._more.notify_all()
+
+    async def until(self, met: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE), self._more:
+            await self._more.wait_for(met)
+
+    async def covers(self, path: bytes) -> None:
+        """Wait until a consumer that looks where it is told to would have seen this path."""
+        parts = path.split(b"/")
+        await self.until(lambda: any(b"/".join(parts[:n]) in self.paths for n in range(1, len(parts) + 1)))
+
+
+def make(folder: Path) -> None:
+    folder.mkdir()
+
+
+def exchange(folder: Path, away: Path) -> None:
+    folder.rename(away)
+    folder.mkdir()
+
+
+@asynccontextmanager
+async def watched(folder: Path, **options: float) -> AsyncIterator[Watched]:
+    stop = asyncio.Event()
+    with Root(folder) as root:
+        each = Watched(Watch(root, stop, **options), folder)  # type: ignore[arg-type]
+        task = asyncio.create_task(each.follow())
+        try:
+            await each.until(lambda: each.rescans >= 1)
+            yield each
+        finally:
+            stop.set()
+            async with asyncio.timeout(DEADLINE):
+                await task
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    (folder / "a").mkdir(parents=True)
+    return folder
+
+
+async def test_a_file_renamed_in_created_and_deleted(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"1")
+    async with watched(folder) as each:
+        (tmp_path / "x.jpg").rename(folder / "a/x.jpg")
+        await each.covers(b"a/x.jpg")
+        (folder / "y.jpg").write_bytes(b"1")
+        await each.covers(b"y.jpg")
+        each.paths.clear()
+        (folder / "a/x.jpg").unlink()
+        await each.covers(b"a/x.jpg")
+        assert each.watch.mode is WatchMode.NATIVE
+
+
+async def test_new_folders_are_watched_and_scanned(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tree/c").mkdir(parents=True)
+    (tmp_path / "tree/c/x.jpg").write_bytes(b"1")
+    async with watched(folder) as each:
+        (folder / "p/q").mkdir(parents=True)
+        (folder / "p/q/x.jpg").write_bytes(b"1")
+        await each.covers(b"p/q/x.jpg")
+        (tmp_path / "tree").rename(folder / "p/tree")
+        await each.until(lambda: b"p/tree/c" in each.paths)
+        each.paths.clear()
+        (folder / "p/tree/c/later.jpg").write_bytes(b"1")
+        (folder / "p/q/later.jpg").write_bytes(b"1")
+        await each.until(lambda: {b"p/tree/c/later.jpg", b"p/q/later.jpg"} <= each.paths)
+
+
+async def test_a_renamed_folder_is_watched_under_its_new_name(folder: Path) -> None:
+    (folder / "a/c").mkdir()
+    async with watched(folder) as each:
+        for old, new in (("a", "b"), ("b", "a")):
+            each.paths.clear()
+            (folder / old).rename(folder / new)
+            await each.until(lambda old=old, new=new: {old.encode(), f"{new}/c".encode()} <= each.paths)  # type: ignore[misc]
+            (folder / new / "c/x.jpg").write_bytes(b"1")
+            await each.until(lambda new=new: f"{new}/c/x.jpg".encode() in each.paths)  # type: ignore[misc]
+
+
+async def test_a_deleted_tree_is_hinted_at(folder: Path) -> None:
+    (folder / "a/b").mkdir()
+    (folder / "a/b/x.jpg").write_bytes(b"1")
+    async with watched(folder) as each:
+        shutil.rmtree(folder / "a")
+        await each.until(lambda: b"a" in each.paths)
+
+
+async def test_hidden_folders_and_linked_ones_are_not_watched(folder: Path, tmp_path: Path) -> None:
+    (folder / ".immich-dbsync/quarantine").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (folder / "link").symlink_to(tmp_path / "other")
+    async with watched(folder) as each:
+        (folder / "a/late").symlink_to(tmp_path / "other")
+        (folder / ".immich-dbsync/quarantine/x.jpg").write_bytes(b"1")
+        (folder / ".hidden.jpg").write_bytes(b"1")
+        (tmp_path / "other/x.jpg").write_bytes(b"1")
+        (folder / "a/end.jpg").write_bytes(b"1")
+        await each.covers(b"a/end.jpg")
+        assert each.paths <= {b"a/late", b"a/end.jpg"}
+
+
+async def test_a_name_that_is_not_utf_8_costs_a_rescan_and_not_the_watch(folder: Path) -> None:
+    async with watched(folder) as each:
+        (folder / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"1")
+        await each.until(lambda: each.rescans >= 2)
+        (folder / "good.jpg").write_bytes(b"1")
+        await each.covers(b"good.jpg")
+
+
+async def test_a_folder_that_can_t_be_watched_is_hinted_at_in_turn(folder: Path) -> None:
+    (folder / os.fsdecode(b"bad\xff")).mkdir()
+    async with watched(folder, poll_s=0.05) as each:
+        await each.until(lambda: b"bad\xff" in each.paths)
+
+
+async def test_a_root_deleted_and_made_anew_is_watched_on(folder: Path) -> None:
+    async with watched(folder) as each:
+        shutil.rmtree(folder)
+        await each.until(lambda: each.rescans >= 2)
+        make(folder)
+        await each.until(lambda: each.rescans >= 3)
+        (folder / "x.jpg").write_bytes(b"1")
+        await each.covers(b"x.jpg")
+
+
+async def test_a_root_exchanged_without_an_event_is_noticed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_CHECK_S", 0.05)
+    async with watched(folder) as each:
+        exchange(folder, tmp_path / "away")
+        await each.until(lambda: each.rescans >= 3)
+        (folder / "x.jpg").write_bytes(b"1")
+        await each.covers(b"x.jpg")
+
+
+async def test_a_burst_asks_for_a_rescan_and_still_finds_new_folders(folder: Path) -> None:
+    async with watched(folder, burst=50, debounce_ms=400) as each:
+        (folder / "new").mkdir()
+        for number in range(500):
+            (folder / f"a/{number}.jpg").write_bytes(b"1")
+        await each.until(lambda: each.rescans >= 2)
+        await each.until(lambda: b"new" in each.watch._watched)
+        (folder / "new/x.jpg").write_bytes(b"1")
+        await each.covers(b"new/x.jpg")
+
+
+async def test_the_kernels_limit_means_polling_and_a_word_about_it(folder: Path) -> None:
+    """In a child process, in a user namespace with a limit of its own."""
+    for number in range(20):
+        (folder / str(number)).mkdir()
+    child = (
+        "import asyncio, sys\nfrom pathlib import Path\n"
+        "Path('/proc/sys/user/max_inotify_watches').write_text('5')\n"
+        "from immich_dbsync.disk.root import Root\nfrom immich_dbsync.disk.watch import Watch\n"
+        "async def main():\n"
+        "    seen = 0\n    stop = asyncio.Event()\n"
+        "    watch = Watch(Root(Path(sys.argv[1])), stop, poll_s=0.05)\n"
+        "    async for hints in watch:\n"
+        "        seen += hints.rescan\n"
+        "        if seen == 3: stop.set()\n"
+        "    print(watch.mode, watch.trouble)\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--user", "--map-root-user", sys.executable, "-c", child, str(folder)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(DEADLINE):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, err.decode()
+    assert out.decode().startswith("polling")
+    assert "fs.inotify.max_user_watches" in out.decode()
+
+
+async def test_given_up_early_it_ends(folder: Path) -> None:
+    stop = asyncio.Event()
+    with Root(folder) as root:
+        hints = watch(root, stop=stop).__aiter__()
+        assert await anext(hints) == Hints(rescan=True)
+        waiting = asyncio.ensure_future(anext(hints))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+def test_the_limits_sentence_is_one_line() -> None:
+    assert "\n" not in str(WatchLimit("x", 3))
+    assert not issubclass(WatchLimit, RootUnusable)

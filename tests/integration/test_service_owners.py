@@ -1,0 +1,167 @@
+"""Several owners at once: what one does must not matter to another."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import asyncpg
+import pytest
+
+from immich_dbsync.demo.people import delete_user
+from immich_dbsync.immich.library import Library
+from immich_dbsync.model import RelPath
+from tests.databases import Servers
+from tests.integration.harness import Harness, harness, picture, until
+
+ONE, TWO = picture(1), picture(2)
+
+
+@pytest.fixture
+def newest(servers: Servers) -> Iterator[str]:
+    with servers.database("3.1.0") as name:
+        yield servers.cluster().url(name)
+
+
+@pytest.fixture
+async def sync(newest: str) -> AsyncIterator[Harness]:
+    async with harness(newest, "3.1.0") as made:
+        yield made
+
+
+async def test_two_owners_with_the_same_picture(sync: Harness) -> None:
+    bob = await sync.add_person("bob@example.org")
+    sync.put("a.png", ONE)
+    bob.put("a.png", ONE)
+    await sync.start()
+    hers, his = await sync.tied("a.png"), await bob.tied("a.png")
+    assert hers != his
+    await sync.trash(hers)
+    await sync.gone("a.png")
+    await sync.idle()
+    assert bob.files() == {"a.png": ONE}
+    bob.path("a.png").unlink()
+    await bob.becomes(ONE, "trashed")
+    await sync.restore(hers)
+    await sync.there("a.png", ONE)
+    await sync.idle()
+    assert bob.files() == {}
+    assert await bob.status(ONE) == "trashed"
+
+
+@pytest.mark.parametrize("trick", ["forged", "folder", "link", "file"])
+async def test_a_forged_marker_stops_nobody_else(sync: Harness, trick: str) -> None:
+    bob = await sync.add_person("bob@example.org")
+    state = bob.folder / ".immich-dbsync"
+    if trick == "file":
+        state.write_text("x")
+    elif trick == "link":
+        state.symlink_to("/")
+    else:
+        state.mkdir()
+        if trick == "folder":
+            (state / "root-id").mkdir()
+        else:
+            (state / "root-id").write_text("x" * 1000)
+    sync.put("a.png", ONE)
+    await sync.start(wait=False)
+    await sync.tied("a.png")
+    assert sync.running()
+    problem = await until(bob.problem)
+    assert problem
+
+
+async def test_a_lost_root_stops_nobody_else(sync: Harness) -> None:
+    bob = await sync.add_person("bob@example.org")
+    sync.put("a.png", ONE)
+    bob.put("b.png", TWO)
+    await sync.start()
+    await bob.tied("b.png")
+    bob.folder.rename(sync.stage.home / "aside")
+    assert await until(bob.problem)
+    sync.path("a.png").unlink()
+    await sync.becomes(ONE, "trashed")
+    assert await bob.status(TWO) == "active"
+
+
+async def test_an_owner_deleted_in_the_middle_of_a_look_keeps_their_files(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look is no snapshot: the user goes, with all assets, after its first statement and before the second."""
+    sync.put("a.png", ONE)
+    await sync.start()
+    await sync.rescan()
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    def torn(read: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def then_deleted(*arguments: object) -> object:
+            if begun.is_set():
+                await done.wait()
+                return await read(*arguments)
+            begun.set()
+            found = await read(*arguments)
+            connection = await asyncpg.connect(sync.stage.database_url)
+            await delete_user(connection, sync.user)
+            await connection.close()
+            done.set()
+            return found
+
+        return then_deleted
+
+    for name in ("circumstances", "assets"):
+        monkeypatch.setattr(Library, name, torn(getattr(Library, name)))
+    sync.owner().hint([RelPath(b"a.png")])
+    await sync.becomes(ONE, None)
+    await sync.rescan()
+    assert sync.files() == {"a.png": ONE}
+
+
+async def test_deletions_in_immich_while_the_folder_was_not_healthy_are_made_up_for(sync: Harness) -> None:
+    sync.path(".stfolder").mkdir()
+    sync.put("a.png", ONE)
+    sync.put("b.png", TWO)
+    await sync.start()
+    await sync.trash(await sync.asset(TWO))
+    await sync.gone("b.png")
+    await sync.idle()
+    shutil.rmtree(sync.path(".stfolder"))
+    sync.owner().parts.observer._checked_at = float("-inf")  # markers are believed for a second
+    await sync.trash(await sync.asset(ONE))
+    await sync.restore(await sync.asset(TWO))
+
+    async def handled() -> bool:
+        return not await sync.connection.fetchval("select count(*) from immich_dbsync_v1.events") or bool(
+            sync.session and sync.session._stuck
+        )
+
+    await until(handled)
+    assert sync.files() == {"a.png": ONE}
+    sync.path(".stfolder").mkdir()
+    await sync.gone("a.png", seconds=40)
+    await sync.there("b.png", TWO, seconds=40)
+
+
+async def test_a_folder_that_is_not_healthy_is_told(sync: Harness) -> None:
+    sync.path(".stfolder").mkdir()
+    sync.put("a.png", ONE)
+    await sync.start()
+    shutil.rmtree(sync.path(".stfolder"))
+    sync.path("a.png").unlink()
+    problem = await until(sync.problem, seconds=5)
+    assert problem
+    assert await sync.status(ONE) == "active"
+
+
+async def test_a_stfolder_lost_while_the_service_was_down_counts(sync: Harness) -> None:
+    sync.put("Camera/a.png", ONE)
+    sync.path("Camera/.stfolder").mkdir()
+    await sync.start()
+    await sync.stop()
+    shutil.rmtree(sync.path("Camera"))
+    sync.path("Camera").mkdir()
+    await sync.start(wait=False)
+
+    async def scanned_or_trashed() -> bool:
+        return await sync.status(ONE) == "trashed" or any(b"Camera/a.png" in owner.left for owner in sync.syncs())
+
+    await until(scanned_or_trashed)
+    assert await sync.status(ONE) == "active"

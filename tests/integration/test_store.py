@@ -1,0 +1,124 @@
+"""Our tables through the store: closed views, paging in byte order, odd paths."""
+
+from collections.abc import AsyncIterator, Sequence
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
+from immich_dbsync.store import install
+from immich_dbsync.store.records import Deed, Store
+
+OWNER = OwnerId(uuid4())
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    install.install(database_url)
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=2) as pool:
+        yield Store(pool)
+
+
+def record(path: bytes, number: int, *, asset: AssetId | None = None, inode: int = 1) -> Record:
+    content = Content(Sha1(bytes([number]) * 20), Xxh3(bytes([number]) * 16))
+    return Record(RelPath(path), Stat(100, 5, 6, inode), content, asset)
+
+
+async def test_record_comes_back_as_it_was_written(store: Store) -> None:
+    asset = AssetId(uuid4())
+    odd = [
+        record(b"\xff\xfe/\n.jpg", 1, asset=asset, inode=2**64 - 1),
+        Record(RelPath(b"d"), Stat(2**40, -1, -(2**62), 7), record(b"", 2).content, None, racy=True, problem="no"),
+        record(b"/".join([b"x" * 255] * 200), 3),
+    ]
+    await store.upsert(OWNER, odd)
+    seen = await store.records_of_view(OWNER, [r.path for r in odd], [], [], [])
+    assert seen == {r.path: r for r in odd}
+    changed = record(b"d", 4, asset=asset)
+    await store.upsert(OWNER, [changed])
+    assert (await store.records_of_view(OWNER, [changed.path], [], [], []))[changed.path] == changed
+
+
+async def test_view_is_closed_over_content(store: Store) -> None:
+    asset = AssetId(uuid4())
+    await store.upsert(
+        OWNER,
+        [
+            record(b"a", 1, asset=asset, inode=10),
+            record(b"b", 1, inode=11),
+            record(b"c", 2, inode=12),
+            record(b"d", 3, inode=13),
+        ],
+    )
+
+    async def paths(
+        *, at: Sequence[bytes] = (), of: Sequence[AssetId] = (), sha1: Sequence[int] = (), inode: Sequence[int] = ()
+    ) -> set[bytes]:
+        checksums = [Sha1(bytes([n]) * 20) for n in sha1]
+        return {*await store.records_of_view(OWNER, [RelPath(p) for p in at], of, checksums, inode)}
+
+    assert await paths(at=[b"b"]) == {b"a", b"b"}
+    assert await paths(of=[asset]) == {b"a", b"b"}
+    assert await paths(sha1=[2]) == {b"c"}
+    assert await paths(inode=[11, 13]) == {b"a", b"b", b"d"}
+    assert await paths(at=[b"nowhere"]) == set()
+    another = OwnerId(uuid4())
+    assert await store.records_of_view(another, [RelPath(b"a")], [asset], [Sha1(bytes([1]) * 20)], [10]) == {}
+
+
+async def test_pages_follow_each_other_in_byte_order(store: Store) -> None:
+    long = b"l" * 1500
+    paths = [b"a", b"a-b", b"a/b", b"a/c/d", b"a0", b"\xff", long + b"a", long + b"b", long + b"c", b"z9"]
+    await store.upsert(OWNER, [record(path, 1) for path in paths])
+
+    async def all_pages(after: bytes, before: bytes | None) -> list[bytes]:
+        found: list[bytes] = []
+        while page := await store.record_page(OWNER, after, before, 2):
+            found += [listed.path for listed in page]
+            after = page[-1].path
+        return found
+
+    assert await all_pages(b"", None) == sorted(paths)
+    assert await all_pages(b"a/", b"a0") == [b"a/b", b"a/c/d"]
+    assert await all_pages(long + b"a", None) == [p for p in sorted(paths) if p > long + b"a"]
+
+
+async def test_folders_are_known_by_what_lies_below_them(store: Store) -> None:
+    await store.upsert(OWNER, [record(b"a/b/c.jpg", 1), record(b"ab.jpg", 2)])
+    asked = [RelPath(p) for p in (b"a", b"a/b", b"a/b/c.jpg", b"ab", b"b")]
+    assert await store.folders(OWNER, asked) == [b"a", b"a/b"]
+
+
+async def test_quarantine_entry_ends_the_record_and_the_way_back_ends_the_entry(store: Store) -> None:
+    asset = AssetId(uuid4())
+    taken = record(b"a", 1, asset=asset)
+    await store.upsert(OWNER, [taken])
+    entry = Entry(0, taken.path, b"2026-01-01/a", taken.stat, taken.content, asset)
+    await store.add_entries(OWNER, [entry])
+    await store.add_entries(OWNER, [entry])  # told twice after a crash
+    assert await store.records_of_view(OWNER, [taken.path], [], [], []) == {}
+    [kept] = await store.entries_of_view(OWNER, [asset])
+    assert (kept.path, kept.location, kept.content, kept.asset_id) == (b"a", b"2026-01-01/a", taken.content, asset)
+    await store.upsert(OWNER, [taken], ended_entries=[kept.id])
+    assert await store.entries_of_view(OWNER, [asset]) == ()
+    assert await store.records_of_view(OWNER, [taken.path], [], [], []) == {taken.path: taken}
+
+
+async def test_record_that_was_tied_anew_is_not_dropped_for_the_old_asset(store: Store) -> None:
+    old, new = AssetId(uuid4()), AssetId(uuid4())
+    await store.upsert(OWNER, [record(b"a", 1, asset=new)])
+    await store.drop(OWNER, [RelPath(b"a")], tied_to=[old])
+    assert len(await store.records_of_view(OWNER, [RelPath(b"a")], [], [], [])) == 1
+    await store.drop(OWNER, [RelPath(b"a")], tied_to=[new])
+    assert await store.records_of_view(OWNER, [RelPath(b"a")], [], [], []) == {}
+
+
+async def test_history_keeps_what_has_no_path_and_no_asset(store: Store, database_url: str) -> None:
+    await store.remember(
+        OWNER, [Deed("upload", "new", RelPath(b"\xff")), Deed("hold", "many", asset_id=AssetId(uuid4()))]
+    )
+    connection = await asyncpg.connect(database_url)
+    rows = await connection.fetch("select action, path from immich_dbsync_v1.history order by id")
+    await connection.close()
+    assert [tuple(row) for row in rows] == [("upload", b"\xff"), ("hold", None)]

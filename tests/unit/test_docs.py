@@ -1,0 +1,168 @@
+"""What README and docs say of settings, exit codes, commands, files and make verbs is true of the code."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from pydantic import AliasChoices, SecretStr
+from pydantic.fields import FieldInfo
+from typer.core import TyperCommand, TyperGroup
+
+from immich_dbsync import errors
+from immich_dbsync.cli.main import app
+from immich_dbsync.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("snap/*.md")])
+
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"^\s*```.*?^\s*```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"(?<![\w./=@-])(?:\S*/bin/)?immich-dbsync +([a-z][^\n`#|]*)")
+_MAKE = re.compile(r"(?<![\w-])make(?: +[A-Z]+=\S+)* +([a-z][a-z-]*)")
+
+
+def _section(page: Path, heading: str) -> str:
+    text = page.read_text(encoding="utf-8")
+    begin = text.index(f"\n## {heading}\n")
+    end = text.find("\n## ", begin + 1)
+    return text[begin : end if end > 0 else None]
+
+
+def _table(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the section's first table, without heading and rule."""
+    lines = _section(page, heading).splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
+    return rows[2:]
+
+
+def _environment_names(field: FieldInfo) -> list[str]:
+    choices = field.validation_alias
+    assert isinstance(choices, AliasChoices)
+    return [name for name in choices.choices if isinstance(name, str) and name.isupper()]
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if value is None or value == ():
+        return "none"
+    assert not isinstance(value, SecretStr)
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _code(page: Path) -> Iterator[str]:
+    """The page's code, by blocks and inline."""
+    for found in _CODE.finditer(page.read_text(encoding="utf-8")):
+        yield found.group().strip("`")
+
+
+def _named_commands() -> list[tuple[str, str]]:
+    found = {
+        (page.name, match.group(1).strip())
+        for page in PAGES
+        for code in _code(page)
+        for match in _COMMAND.finditer(code)
+    }
+    return sorted(found)
+
+
+def _named_verbs() -> list[tuple[str, str]]:
+    return sorted(
+        {(page.name, match.group(1)) for page in PAGES for code in _code(page) for match in _MAKE.finditer(code)}
+    )
+
+
+def _anchors(page: Path) -> set[str]:
+    """The page's headings as GitHub links to them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_settings_table_is_settings_py() -> None:
+    told = {}
+    for name, other, default, what in _table(README, "Settings"):
+        names = re.findall(r"`([A-Z_]+)`", name + other)
+        assert what, name
+        assert names[0] not in told, f"{names[0]} is told twice"
+        told[names[0]] = (names, default)
+    are = {}
+    for field in Settings.model_fields.values():
+        names = _environment_names(field)
+        are[names[0]] = (names, _default(field))
+    assert told == are
+
+
+def test_the_exit_code_table_is_errors_py() -> None:
+    leaves: dict[int, set[str]] = {}
+    for error in vars(errors).values():
+        if isinstance(error, type) and issubclass(error, errors.DbsyncError) and error is not errors.DbsyncError:
+            leaves.setdefault(error.exit_code, set()).add(error.__name__)
+    table = _table(README, "Exit codes")
+    told = {int(code): set(re.findall(r"`(\w+)`", names)) for code, names, _ in table}
+    assert len(told) == len(table)
+    assert told == leaves | {0: set(), 1: set(), 2: set(), errors.NEEDS_SOMEBODY: set()}
+    assert all(meaning for _, _, meaning in table)
+
+
+def _walk(command: object, words: list[str]) -> None:
+    """Follow the words down to a command, then check that its options exist."""
+    while isinstance(command, TyperGroup):
+        if not words:
+            return  # a group by itself, as in "immich-dbsync triggers"
+        assert words[0] in command.commands, f"there is no command {words[0]!r}"
+        command, words = command.commands[words[0]], words[1:]
+    assert isinstance(command, TyperCommand)
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize(("page", "line"), _named_commands())
+def test_every_command_named_exists(page: str, line: str) -> None:
+    assert page
+    _walk(typer.main.get_command(app), line.split())
+
+
+def test_every_command_is_in_the_readme() -> None:
+    def leaves(command: object, words: tuple[str, ...] = ()) -> Iterator[str]:
+        if isinstance(command, TyperGroup):
+            for name, inner in command.commands.items():
+                yield from leaves(inner, (*words, name))
+        else:
+            yield " ".join(words)
+
+    told = {cells[0].strip("`").removeprefix("immich-dbsync ").split(" --")[0] for cells in _table(README, "Commands")}
+    assert told == {*leaves(typer.main.get_command(app))}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    prose = _CODE.sub("", page.read_text(encoding="utf-8"))
+    for link in _LINK.findall(prose):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
+
+
+@pytest.mark.parametrize(("page", "verb"), _named_verbs())
+def test_every_make_verb_named_exists(page: str, verb: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{verb}:", makefile, re.MULTILINE), f"{page} names make {verb}"
+
+
+def test_the_pages_name_something() -> None:
+    """Were the patterns above to find nothing, their tests would pass for nothing."""
+    assert {"README.md", "database.md", "decisions.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= {p.name for p in PAGES}
+    commands = {line for _, line in _named_commands()}
+    assert {"run", "users list", "triggers remove", "resync --dry-run"} <= commands
+    assert {"demo", "test", "lint"} <= {verb for _, verb in _named_verbs()}
