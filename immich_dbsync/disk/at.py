@@ -14,7 +14,7 @@ GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 NAME_MAX = 255  # bytes; linux/limits.h
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1  # linux/fs.h
 # renameat2 is in glibc since 2.28, in musl since 1.2.5; the symbol is looked up once.
@@ -28,7 +28,7 @@ def stat_of(status: os.stat_result) -> Stat:
 
 def open_directory_at(parent: int, name: bytes, device: int) -> int:
     """A descriptor of the directory ``name``, one component; OSError for links and files, OtherDevice for mounts."""
-    fd = os.open(name, _DIRECTORY, dir_fd=parent)
+    fd = os.open(name, DIRECTORY, dir_fd=parent)
     if os.fstat(fd).st_dev != device:
         os.close(fd)
         raise OtherDevice(name)

@@ -115,8 +115,12 @@ def write_marker(root: Root, *, new: Callable[[], UUID] = uuid4) -> UUID:
 def stfolders(root: Root) -> frozenset[bytes]:
     """The first-level folders (``b""``: the root itself) that hold a ``.stfolder``, Syncthing's own marker."""
     found = {b""} if _has_stfolder(root.fd) else set[bytes]()
-    with os.scandir(root.fd) as entries:
-        names = [os.fsencode(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    listed = root.open_directory(b"")
+    try:
+        with os.scandir(listed) as entries:
+            names = [os.fsencode(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    finally:
+        os.close(listed)
     for name in names:
         if name.startswith(b"."):
             continue

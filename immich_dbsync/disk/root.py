@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from immich_dbsync.core.names import LeftAlone, valid_path
-from immich_dbsync.disk.at import GONE, is_foreign_link, is_regular, open_directory_at, stat_of, status_at
+from immich_dbsync.disk.at import DIRECTORY, GONE, is_foreign_link, is_regular, open_directory_at, stat_of, status_at
 from immich_dbsync.disk.errors import NotTaken, OtherDevice
 from immich_dbsync.errors import RootUnusable
 from immich_dbsync.model import RelPath, Stat
@@ -29,7 +29,7 @@ class Root:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self.fd = os.open(path, DIRECTORY)
         except OSError as error:
             raise RootUnusable(_advice(path, error)) from error
         status = os.fstat(self.fd)
@@ -53,7 +53,8 @@ class Root:
         Raises OSError as ``open`` does (ELOOP or ENOTDIR for links), OtherDevice where something is mounted, and
         ValueError for what is no path below a root.
         """
-        fd = os.dup(self.fd)
+        # Not dup: descriptors that are dups share one position, and two listings at once would share the entries.
+        fd = os.open(b".", DIRECTORY, dir_fd=self.fd)
         for name in valid_path(path).split(b"/") if path else ():
             try:
                 child = open_directory_at(fd, name, self.device)

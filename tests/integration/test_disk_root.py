@@ -5,7 +5,7 @@ import errno
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -249,6 +249,31 @@ def test_a_lost_stfolder_is_noticed(root: Root, folder: Path) -> None:
     assert health(root, None, had) is Health.OK
     (folder / "a/.stfolder").rmdir()
     assert health(root, None, had) is Health.STFOLDER_LOST
+
+
+def list_whole(root: Root) -> None:
+    fd = root.open_directory(b"")
+    try:
+        os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("other", [list_whole, stfolders])
+def test_two_listings_of_the_root_at_once_both_see_everything(
+    root: Root, folder: Path, other: Callable[[Root], object]
+) -> None:
+    for number in range(3000):  # more than the kernel hands out at a time
+        (folder / f"{number:05}.jpg").touch()
+    fd = root.open_directory(b"")
+    try:
+        with os.scandir(fd) as entries:
+            seen = [next(entries).name]
+            other(root)
+            seen += [entry.name for entry in entries]
+    finally:
+        os.close(fd)
+    assert len(seen) == 3001
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS])
