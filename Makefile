@@ -19,8 +19,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP)  ## the whole loop on an embedded PostgreSQL and a stand-in Immich
 	@$(BIN)/immich-dbsync demo
 
-test: $(STAMP)  ## every test, on real PostgreSQL servers
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## every test, on real PostgreSQL servers, one worker for each core
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -2,7 +2,10 @@
 
 import typer
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def demo(
     keep: bool = typer.Option(False, "--keep", help="Leave everything running afterwards, to play with."),
     immich: str = typer.Option("3.1.0", help="The Immich version to stand in for: 2.7.5 or 3.1.0."),

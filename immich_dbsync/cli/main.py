@@ -1,21 +1,42 @@
-"""The command ``immich-dbsync`` and its sub-commands, one module each."""
+"""The command ``immich-dbsync`` and its sub-commands, one module each, loaded when it is asked for."""
+
+import difflib
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from immich_dbsync import __version__
-from immich_dbsync.cli import demo_cmd, resync_cmd, run_cmd, status_cmd, triggers_cmd, users_cmd
+
+COMMANDS = ("run", "status", "resync", "users", "triggers", "demo")
+"""In the order of the help. The command ``x`` is the ``app`` of ``immich_dbsync.cli.x_cmd``."""
+
+
+class _Commands(TyperGroup):
+    """Loads only the command that was typed: all of them together take a second."""
+
+    # Any, because the classes of contexts and commands are private to typer.
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+            ctx.fail(f"No such command {cmd_name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        command = get_command(import_module(f"immich_dbsync.cli.{cmd_name}_cmd").app)
+        command.name = cmd_name
+        return command
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Keeps a folder of photos and an Immich library the same, both ways.",
 )
-app.command("run")(run_cmd.run)
-app.command("demo")(demo_cmd.demo)
-app.command("status")(status_cmd.status)
-app.command("resync")(resync_cmd.resync)
-app.add_typer(triggers_cmd.app, name="triggers")
-app.add_typer(users_cmd.app, name="users")
 
 
 def _version(wanted: bool) -> None:

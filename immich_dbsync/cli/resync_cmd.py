@@ -19,10 +19,13 @@ from immich_dbsync.service.scan import Tally
 from immich_dbsync.service.session import Account, accounts
 from immich_dbsync.settings import Settings
 
+app = typer.Typer(add_completion=False)
+
 Line = tuple[str, str, str, str]
 """User, what would be done, path, why."""
 
 
+@app.command()
 def resync(
     user: str = typer.Option("", "--user", help="Only this user: e-mail address or id."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done; change nothing."),

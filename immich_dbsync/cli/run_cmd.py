@@ -2,9 +2,16 @@
 
 import asyncio
 
+import typer
+
 from immich_dbsync.cli.common import console_errors, load_settings
+from immich_dbsync.service import app as service
+from immich_dbsync.service import logs
+
+app = typer.Typer(add_completion=False)
 
 
+@app.command()
 def run() -> None:
     """Sync until stopped (SIGTERM or Ctrl-C).
 
@@ -12,7 +19,5 @@ def run() -> None:
     """
     with console_errors():
         settings = load_settings()
-        from immich_dbsync.service import app, logs  # noqa: PLC0415  # other commands need none of it
-
         logs.configure(settings.log_format, settings.log_level)
-        asyncio.run(app.run(settings))
+        asyncio.run(service.run(settings))

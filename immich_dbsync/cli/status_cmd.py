@@ -16,6 +16,7 @@ from immich_dbsync.settings import Settings
 from immich_dbsync.store import install
 from immich_dbsync.store.state import OwnerState, held_locks, owner_states, refused_files
 
+app = typer.Typer(add_completion=False)
 _REFUSED_SHOWN = 20
 
 
@@ -78,6 +79,7 @@ async def _lines(connection: "asyncpg.Connection[asyncpg.Record]") -> list[_Line
     return lines
 
 
+@app.command()
 def status(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """Show every owner: synced, waiting, refused, quarantined, last scan, and what needs somebody.
 

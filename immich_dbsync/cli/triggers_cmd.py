@@ -13,7 +13,7 @@ from immich_dbsync.store import install as store
 from immich_dbsync.store.install import Report
 from immich_dbsync.store.state import held_locks, owner_states
 
-app = typer.Typer(no_args_is_help=True, help="Our schema and triggers in Immich's database.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Our schema and triggers in Immich's database.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

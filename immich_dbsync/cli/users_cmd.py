@@ -13,7 +13,7 @@ from immich_dbsync.service.listener import connect
 from immich_dbsync.service.session import accounts
 from immich_dbsync.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Whose folders are synced.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Whose folders are synced.")
 
 
 @dataclass(frozen=True, slots=True)

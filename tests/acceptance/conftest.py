@@ -4,23 +4,25 @@ from collections.abc import Callable
 
 import pytest
 
-TIMES: list[str] = []
-
 
 @pytest.fixture
-def timed(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+def timed(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Callable[[str, float], None]:
     """Note what took how many seconds."""
     name = request.node.name
 
     def note(what: str, seconds: float) -> None:
-        TIMES.append(f"{name}: {what} {seconds * 1000:.0f} ms")
+        record_property("took", f"{name}: {what} {seconds * 1000:.0f} ms")
 
     return note
 
 
 @pytest.hookimpl
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if TIMES:
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    lines = [line for report in reports for kind, line in report.user_properties if kind == "took"]
+    if lines:
         terminalreporter.section("times")
-        for line in TIMES:
-            terminalreporter.write_line(line)
+        for line in lines:
+            terminalreporter.write_line(str(line))

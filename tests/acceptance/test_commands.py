@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 from immich_dbsync import __version__
-from immich_dbsync.cli.main import app
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.immich.api import Server, Upload
 from immich_dbsync.model import Sha1
 from tests.acceptance.commands import Service, command, environment, execute, invoked
+from tests.command_tree import tree
 from tests.databases import Servers
 from tests.waiting import until
 
@@ -340,20 +339,11 @@ def test_resync_for_real_is_refused() -> None:
 # --- every command ---
 
 
-def _leaves(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    commands = getattr(command, "commands", None)
-    if commands is None:
-        yield path
-        return
-    for name, below in commands.items():
-        yield from _leaves(below, (*path, name))
-
-
-LEAVES = sorted(_leaves(get_command(app)))
+LEAVES = sorted(tree())
 
 
 def test_all_commands_are_found() -> None:
-    assert {" ".join(leaf) for leaf in LEAVES} >= {
+    assert set(LEAVES) >= {
         "run",
         "demo",
         "status",
@@ -366,12 +356,12 @@ def test_all_commands_are_found() -> None:
     }
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=" ".join)
-def test_the_help_of_a_command_has_an_example_of_it(leaf: tuple[str, ...]) -> None:
-    ended = invoked(*leaf, "--help", settings={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_the_help_of_a_command_has_an_example_of_it(leaf: str) -> None:
+    ended = invoked(*leaf.split(), "--help", settings={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
     assert ended.code == 0
     example = ended.out.partition("Example: ")[2]
-    assert f"immich-dbsync {' '.join(leaf)}" in example
+    assert f"immich-dbsync {leaf}" in example
 
 
 def test_the_version_and_the_help_are_printed_by_the_installed_command() -> None:

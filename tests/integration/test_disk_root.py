@@ -254,7 +254,8 @@ def test_a_lost_stfolder_is_noticed(root: Root, folder: Path) -> None:
 def list_whole(root: Root) -> None:
     fd = root.open_directory(b"")
     try:
-        os.listdir(fd)
+        with os.scandir(fd) as entries:
+            list(entries)
     finally:
         os.close(fd)
 
