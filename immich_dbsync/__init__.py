@@ -1,3 +1,3 @@
 """Keeps a folder of photos and an Immich library the same, both ways."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

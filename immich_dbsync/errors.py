@@ -12,7 +12,8 @@
     ├── DatabaseBusy             8   a lock was not to be had in time
     ├── KeyRefused               9   an API key belongs to nobody, or lacks a permission
     ├── RootUnusable            10   an owner's folder is missing, unreadable or not theirs
-    └── ServerUnreachable       11   Immich's API does not answer
+    ├── ServerUnreachable       11   Immich's API does not answer
+    └── NoSuchHold              13   there is no such hold, or it is decided already
 
 Exit code 0 is success, 1 a bug of ours, 2 a mistyped command line, and 12 says that `status` could tell all that it was
 asked and something needs somebody.
@@ -92,3 +93,9 @@ class ServerUnreachable(DbsyncError):
     """Immich's API does not answer."""
 
     exit_code = 11
+
+
+class NoSuchHold(DbsyncError):
+    """There is no such hold, it is decided already, or nobody could be asked."""
+
+    exit_code = 13

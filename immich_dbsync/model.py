@@ -51,16 +51,53 @@ class Status(StrEnum):
     DELETED = "deleted"
 
 
+class Direction(StrEnum):
+    """Which way a deletion goes."""
+
+    FOLDER = "folder"  # files were deleted from the folder; their assets are to be trashed
+    IMMICH = "immich"  # assets were deleted in Immich; their files are to leave the folder
+
+
+class Decision(StrEnum):
+    """What a person said of a hold."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+class Policy(StrEnum):
+    """How a folder and Immich follow each other."""
+
+    MIRROR = "mirror"  # both ways
+    ARCHIVE = "archive"  # what is deleted from the folder stays in Immich; Immich's deletions still reach the folder
+    BACKUP = "backup"  # only uploads: no deletion goes either way
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The hold that the deletion of a path belongs to, and what was decided of it."""
+
+    id: int
+    decision: Decision = Decision.WAITING
+
+
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A row of Immich's ``asset`` table, as far as decisions need it. Times in nanoseconds since 1970."""
+    """A row of Immich's ``asset`` table, as far as decisions need it. Times in nanoseconds since 1970.
+
+    ``hidden``: as the motion part of a live photo is. ``video_id``: the motion part of this still. ``protected``: a
+    favourite or in an album, where the settings protect such.
+    """
 
     id: AssetId
     sha1: Sha1
     status: Status
     created_ns: int
     deleted_ns: int | None = None
-    hidden: bool = False  # the motion part of a live photo
+    hidden: bool = False
+    video_id: AssetId | None = None
+    protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +115,8 @@ class Record:
 
     ``racy``: hashed too soon after its last change for the stat to prove the content.
     ``problem``: why Immich refused the file; None when it did not.
+    ``hold``: the hold that its deletion waits in; None where there is none.
+    ``damaged``: the digest of other bytes that were found under an unchanged stat; None where all is well.
     """
 
     path: RelPath
@@ -86,11 +125,17 @@ class Record:
     asset_id: AssetId | None
     racy: bool = False
     problem: str | None = None
+    hold: Hold | None = None
+    damaged: Xxh3 | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file in quarantine. ``superseded``: the owner brought the picture back, so it is never put back."""
+    """A file in quarantine, there since ``at_ns``.
+
+    ``asset_id`` is the asset whose deletion brought it there and whose restoration brings it back. ``superseded``: the
+    owner brought the picture back, so it is never put back. ``gone``: that asset was deleted for good.
+    """
 
     id: int
     path: RelPath
@@ -99,3 +144,5 @@ class Entry:
     content: Content
     asset_id: AssetId
     superseded: bool = False
+    at_ns: int = 0
+    gone: bool = False

@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from immich_dbsync.errors import SettingsError
+from immich_dbsync.model import Policy
 
 PREFIX = "IMMICH_DBSYNC_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
@@ -89,6 +90,40 @@ class Settings(BaseSettings):
         validation_alias=_alias("delete_threshold"),
         description="Days after which a picture deleted from the folder stays in Immich; 0 means never",
     )
+    protect: Annotated[frozenset[Literal["favourites", "albums"]], NoDecode] = Field(
+        default=frozenset(),
+        validation_alias=_alias("protect"),
+        description="Assets that stay in Immich when deleted from the folder: favourites, albums, or both",
+    )
+    policy: Policy = Field(
+        default=Policy.MIRROR,
+        validation_alias=_alias("policy"),
+        description="mirror, archive or backup; for folders without a policy of their own",
+    )
+    policies: Annotated[dict[str, Policy], NoDecode] = Field(
+        default={},
+        validation_alias=_alias("policies"),
+        description="Folders with a policy of their own, below each user's folder: Camera=archive;Old phone=backup",
+    )
+    hold_min: int = Field(
+        default=25,
+        ge=0,
+        validation_alias=_alias("hold_min"),
+        description="So many deletions at once never wait for a person",
+    )
+    hold_fraction: FiniteFloat = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        validation_alias=_alias("hold_fraction"),
+        description="More deletions at once than this part of a user's files wait for a person",
+    )
+    quarantine_retention: int = Field(
+        default=30,
+        ge=0,
+        validation_alias=_alias("quarantine_retention"),
+        description="Days that a file stays in quarantine at least; 0 means for ever",
+    )
     scan_interval: FiniteFloat = Field(
         default=6 * 3600.0,
         gt=0,
@@ -111,10 +146,30 @@ class Settings(BaseSettings):
         default="info", validation_alias=_alias("log_level"), description="The least severe level that is logged"
     )
 
-    @field_validator("exclude", mode="before")
+    @field_validator("exclude", "protect", mode="before")
     @classmethod
     def _words(cls, value: object) -> object:
         return tuple(value.split()) if isinstance(value, str) else value
+
+    @field_validator("policies", mode="before")
+    @classmethod
+    def _folder_policies(cls, value: object) -> object:
+        """From the environment ``folder=policy`` pairs between semicolons; from TOML a table."""
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.strip() for pair in value.split(";") if pair.strip()]
+        if not all("=" in pair for pair in pairs):
+            raise ValueError("write folder=policy, and a semicolon between two")
+        return {folder.strip(): policy.strip() for folder, _, policy in (pair.rpartition("=") for pair in pairs)}
+
+    @field_validator("policies")
+    @classmethod
+    def _plain_folders(cls, value: dict[str, Policy]) -> dict[str, Policy]:
+        plain = {folder.strip("/"): policy for folder, policy in value.items()}
+        for folder in plain:
+            if not folder or any(part in {"", ".", ".."} for part in folder.split("/")):
+                raise ValueError("name folders as they are below the user's own, as in Camera or Camera/2026")
+        return plain
 
     @classmethod
     def settings_customise_sources(

@@ -1,21 +1,46 @@
 -- What is read from Immich's own tables. Nothing here writes. Times leave as nanoseconds since 1970.
 
 -- name: assets
--- Every asset of one owner with one of these ids or checksums. $1 owner, $2 ids, $3 checksums.
--- Rows with a libraryId belong to external libraries and are never ours.
+-- Every asset of one owner with one of these ids or checksums, and the stills of the live photos whose videos are among
+-- them. $1 owner, $2 ids, $3 checksums. Rows with a libraryId belong to external libraries and are never ours.
+with found as materialized (
+  select a.id from public.asset a
+  where a."ownerId" = $1 and a."libraryId" is null and a.id = any($2::uuid[])
+  union
+  select a.id from public.asset a
+  where a."ownerId" = $1 and a."libraryId" is null and a.checksum = any($3::bytea[])
+)
 select a.id, a.checksum, a.status::text as status,
        (extract(epoch from a."createdAt") * 1000000000)::bigint as created_ns,
        (extract(epoch from a."deletedAt") * 1000000000)::bigint as deleted_ns,
-       a.visibility::text = 'hidden' as hidden
+       a.visibility::text = 'hidden' as hidden, a."livePhotoVideoId" as video_id
 from public.asset a
-where a."ownerId" = $1 and a."libraryId" is null and a.id = any($2::uuid[])
-union
-select a.id, a.checksum, a.status::text,
-       (extract(epoch from a."createdAt") * 1000000000)::bigint,
-       (extract(epoch from a."deletedAt") * 1000000000)::bigint,
-       a.visibility::text = 'hidden'
+where a.id in (select id from found)
+union all
+select a.id, a.checksum, a.status::text as status,
+       (extract(epoch from a."createdAt") * 1000000000)::bigint as created_ns,
+       (extract(epoch from a."deletedAt") * 1000000000)::bigint as deleted_ns,
+       a.visibility::text = 'hidden' as hidden, a."livePhotoVideoId" as video_id
 from public.asset a
-where a."ownerId" = $1 and a."libraryId" is null and a.checksum = any($3::bytea[])
+where a."livePhotoVideoId" in (select id from found) and a."ownerId" = $1 and a."libraryId" is null
+  and a.id not in (select id from found)
+
+-- name: favourites
+-- Which of these assets are favourites. $1 ids.
+select id from public.asset where id = any($1::uuid[]) and "isFavorite"
+
+-- name: in_album
+-- Which of these assets are in an album. $1 ids.
+select distinct "assetId" as id from public.album_asset where "assetId" = any($1::uuid[])
+
+-- name: in_album_plural
+-- The same where the column has the name it had before 2.3 (migration FixColumnNames).
+select distinct "assetsId" as id from public.album_asset where "assetsId" = any($1::uuid[])
+
+-- name: album_column
+-- What album_asset calls its asset here.
+select a.attname::text as name from pg_attribute a
+where a.attrelid = to_regclass('public.album_asset') and a.attname in ('assetId', 'assetsId') and not a.attisdropped
 
 -- name: audited
 -- Which of these assets Immich's own audit says were deleted. $1 owner, $2 ids.

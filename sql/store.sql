@@ -6,7 +6,8 @@ insert into immich_dbsync_v1.owners (owner_id) values ($1)
 on conflict (owner_id) do update set enabled = true where not owners.enabled
 
 -- name: owner
-select root_id, stfolders, first_scan_at is not null as scanned from immich_dbsync_v1.owners where owner_id = $1
+select root_id, stfolders, rules, first_scan_at is not null as scanned
+from immich_dbsync_v1.owners where owner_id = $1
 
 -- name: owner_stfolders
 -- $1 owner, $2 folders.
@@ -17,23 +18,41 @@ update immich_dbsync_v1.owners set stfolders = $2::bytea[] where owner_id = $1 a
 update immich_dbsync_v1.owners set root_id = $2 where owner_id = $1 and root_id is distinct from $2
 
 -- name: owner_problem
--- $1 owner, $2 sentence or null.
-update immich_dbsync_v1.owners set problem = $2, problem_at = case when $2::text is null then null else now() end
-where owner_id = $1 and problem is distinct from $2
+-- $1 owner, $2 kind, $3 sentence or null.
+update immich_dbsync_v1.owners
+set problems = case
+  when $3::text is null then problems - $2::text
+  else jsonb_set(problems, array[$2::text], jsonb_build_object('text', $3::text, 'at', now())) end
+where owner_id = $1 and problems #>> array[$2::text, 'text'] is distinct from $3
+
+-- name: owner_problems_end
+-- $1 owner.
+update immich_dbsync_v1.owners set problems = '{}' where owner_id = $1 and problems <> '{}'
 
 -- name: owner_undecided
 -- $1 owner, $2 counts by reason as JSON.
 update immich_dbsync_v1.owners set undecided = $2::jsonb where owner_id = $1
 
 -- name: owner_scanned
--- $1 owner, $2 counts as JSON, $3 whether the first scan is over.
+-- $1 owner, $2 counts as JSON, $3 digest of the settings.
 update immich_dbsync_v1.owners
-set last_scan_at = now(), last_scan = $2::jsonb,
-    first_scan_at = coalesce(first_scan_at, case when $3 then now() end)
+set last_scan_at = now(), last_scan = $2::jsonb, first_scan_at = coalesce(first_scan_at, now()), rules = $3
 where owner_id = $1
 
+-- name: owner_summary
+-- What became of the files that a first scan found. $1 owner, $2 since, $3 counts as JSON.
+update immich_dbsync_v1.owners
+set summary = $3::jsonb || (
+  select coalesce(jsonb_object_agg(action, count), '{}')
+  from (
+    select action, count(*) as count from immich_dbsync_v1.history where owner_id = $1 and at >= $2 group by action
+  ) as done
+)
+where owner_id = $1
+returning summary
+
 -- name: records_of_view
--- The records at these paths, of these assets (tied to them, or of their content), with these inodes, and all that
+-- The records at these paths, of these assets (tied to them, of their content, or of their motion part), with these inodes, and all that
 -- share a content with one of them or with these checksums: what reconcile calls closed. $1 owner, $2 paths, $3 asset ids, $4 checksums, $5 inodes.
 with near as materialized (
   select r.path, r.sha1 from immich_dbsync_v1.records r
@@ -47,10 +66,16 @@ with near as materialized (
   where r.owner_id = $1 and a.id = any($3::uuid[])
   union
   select r.path, r.sha1 from immich_dbsync_v1.records r
+  join public.asset still on still."livePhotoVideoId" = r.asset_id
+  where r.owner_id = $1 and still.id = any($3::uuid[])
+  union
+  select r.path, r.sha1 from immich_dbsync_v1.records r
   where r.owner_id = $1 and r.inode = any($5::bigint[])
 )
-select r.path, r.size, r.mtime_ns, r.ctime_ns, r.inode, r.racy, r.xxh3, r.sha1, r.asset_id, r.problem
+select r.path, r.size, r.mtime_ns, r.ctime_ns, r.inode, r.racy, r.xxh3, r.sha1, r.asset_id, r.problem,
+       r.hold_id, h.decision, r.damaged
 from immich_dbsync_v1.records r
+left join immich_dbsync_v1.holds h on h.id = r.hold_id
 where r.owner_id = $1 and r.sha1 in (select n.sha1 from near n union select s from unnest($4::bytea[]) s)
 
 -- name: record_page
@@ -63,18 +88,28 @@ where owner_id = $1
 order by substring(path, 1, 1000), path
 limit $4
 
+-- name: content_page
+-- The same with what each file should hold. $1 owner, $2 after this path, $3 before this path (null: no end), $4 rows.
+select path, size, mtime_ns, ctime_ns, inode, racy, xxh3, damaged
+from immich_dbsync_v1.records
+where owner_id = $1
+  and substring(path, 1, 1000) >= substring($2::bytea, 1, 1000) and path > $2
+  and ($3::bytea is null or (substring(path, 1, 1000) <= substring($3, 1, 1000) and path < $3))
+order by substring(path, 1, 1000), path
+limit $4
+
 -- name: record_upsert
--- $1 owner, $2 paths, $3 sizes, $4 mtimes, $5 ctimes, $6 inodes, $7 racy, $8 xxh3, $9 sha1, $10 asset ids, $11 problems
--- $12 quarantine entries that end with it.
-with ended as (delete from immich_dbsync_v1.quarantine where owner_id = $1 and id = any($12::bigint[]))
+-- $1 owner, $2 paths, $3 sizes, $4 mtimes, $5 ctimes, $6 inodes, $7 racy, $8 xxh3, $9 sha1, $10 asset ids, $11 problems,
+-- $12 hold ids, $13 damaged, $14 quarantine entries that end with it.
+with ended as (delete from immich_dbsync_v1.quarantine where owner_id = $1 and id = any($14::bigint[]))
 insert into immich_dbsync_v1.records
-  (owner_id, path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id, problem)
+  (owner_id, path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id, problem, hold_id, damaged)
 select $1, * from unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
-                         $8::bytea[], $9::bytea[], $10::uuid[], $11::text[])
+                         $8::bytea[], $9::bytea[], $10::uuid[], $11::text[], $12::bigint[], $13::bytea[])
 on conflict (owner_id, sha256(path)) do update
 set size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, inode = excluded.inode,
     racy = excluded.racy, xxh3 = excluded.xxh3, sha1 = excluded.sha1, asset_id = excluded.asset_id,
-    problem = excluded.problem
+    problem = excluded.problem, hold_id = excluded.hold_id, damaged = excluded.damaged
 
 -- name: record_drop
 -- $1 owner, $2 paths, $3 the assets they must be tied to (null: any or none).
@@ -95,17 +130,26 @@ where exists (
 -- name: entries_of_view
 -- What lies in quarantine for these assets, what may go back to these paths, and these entries. $1 owner, $2 asset ids,
 -- $3 entry ids, $4 paths.
-select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded
+select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
+       (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
 from immich_dbsync_v1.quarantine
 where owner_id = $1 and asset_id = any($2::uuid[])
 union
-select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded
+select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
+       (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
 from immich_dbsync_v1.quarantine
 where owner_id = $1 and id = any($3::bigint[])
 union
-select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded
+select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
+       (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
 from immich_dbsync_v1.quarantine
 where owner_id = $1 and not superseded and sha256(path) in (select sha256(p) from unnest($4::bytea[]) p)
+
+-- name: all_entries
+-- $1 owner.
+select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
+       (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
+from immich_dbsync_v1.quarantine where owner_id = $1 order by id
 
 -- name: entry_locations
 -- $1 owner.
@@ -125,7 +169,7 @@ select $1, * from unnest($2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $
 on conflict (owner_id, sha256(location)) do update
 set path = excluded.path, size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode,
     xxh3 = excluded.xxh3, sha1 = excluded.sha1, asset_id = excluded.asset_id, superseded = false,
-    quarantined_at = now()
+    gone = false, quarantined_at = now()
 
 -- name: entry_drop
 -- $1 owner, $2 entry ids.
@@ -135,6 +179,10 @@ delete from immich_dbsync_v1.quarantine where owner_id = $1 and id = any($2::big
 -- $1 owner, $2 asset ids, $3 entry ids.
 update immich_dbsync_v1.quarantine set superseded = true
 where owner_id = $1 and not superseded and (asset_id = any($2::uuid[]) or id = any($3::bigint[]))
+
+-- name: entry_gone
+-- $1 owner, $2 entry ids.
+update immich_dbsync_v1.quarantine set gone = true where owner_id = $1 and not gone and id = any($2::bigint[])
 
 -- name: history_add
 -- $1 owner, $2 actions, $3 paths, $4 asset ids, $5 causes
@@ -182,32 +230,65 @@ where t.owner_id = $1
   and not exists (select from public.asset a where a.id = t.asset_id and a.status = 'trashed')
 
 -- name: catch_up_records
--- Paths whose asset is not what the record says, and those that have none yet: all that was missed while nobody
--- listened. $1 owner, $2 after this path, $3 rows.
+-- Paths whose asset is not what the record says, those that have none yet, those whose live photo's still is lost, and
+-- those on a hold that was decided: all that was missed while nobody listened. $1 owner, $2 after this path, $3 rows.
 select r.path
 from immich_dbsync_v1.records r
 left join public.asset a on a.id = r.asset_id
+left join immich_dbsync_v1.holds h on h.id = r.hold_id
 where r.owner_id = $1 and substring(r.path, 1, 1000) >= substring($2::bytea, 1, 1000) and r.path > $2
-  and (r.asset_id is null and r.problem is null or r.asset_id is not null and (a.id is null or a.status <> 'active'))
+  and (r.asset_id is null and r.problem is null
+       or r.asset_id is not null and (a.id is null or a.status <> 'active')
+       or h.decision <> 'waiting'
+       or a.visibility = 'hidden' and exists (
+         select from public.asset still where still."livePhotoVideoId" = a.id and still.status <> 'active'))
 order by substring(r.path, 1, 1000), r.path
 limit $3
 
 -- name: catch_up_entries
--- Quarantined files whose asset is active again. $1 owner.
+-- Quarantined files whose asset is active again, or may have been deleted for good, or whose retention is over. $1
+-- owner, $2 retention (null: for ever).
 select q.id
 from immich_dbsync_v1.quarantine q
-join public.asset a on a.id = q.asset_id
-where q.owner_id = $1 and not q.superseded and a.status = 'active'
+left join public.asset a on a.id = q.asset_id
+where q.owner_id = $1
+  and (not q.superseded and a.status = 'active'
+       or a.id is null and not q.gone
+       or a.id is null and q.gone and q.quarantined_at < now() - $2::interval)
+
+-- name: sizes_recorded
+-- Which of these sizes some recorded file has: a file of such a size may be a copy. $1 owner, $2 sizes.
+select s as size from unnest($2::bigint[]) s
+where exists (select from immich_dbsync_v1.records r where r.owner_id = $1 and r.size = s)
+
+-- name: content_of_copy
+-- The SHA-1 of a recorded content with this size and XXH3. $1 owner, $2 size, $3 xxh3.
+select sha1 from immich_dbsync_v1.records
+where owner_id = $1 and size = $2 and xxh3 = $3 and not racy and damaged is null
+limit 1
+
+-- name: damage_set
+-- $1 owner, $2 path, $3 xxh3 (null: it is whole again).
+update immich_dbsync_v1.records set damaged = $3 where owner_id = $1 and sha256(path) = sha256($2::bytea)
+
+-- name: damaged
+-- $1 owner, $2 rows.
+select path from immich_dbsync_v1.records where owner_id = $1 and damaged is not null order by path limit $2
 
 -- name: status
 -- One row for each owner whose folder is or was synced.
-select o.owner_id, o.enabled, o.problem, o.problem_at, o.first_scan_at, o.last_scan_at, o.last_scan, o.undecided,
+select o.owner_id, o.enabled, o.problems, o.first_scan_at, o.last_scan_at, o.last_scan, o.summary, o.undecided,
        (select count(*) from immich_dbsync_v1.records r
         where r.owner_id = o.owner_id and r.asset_id is not null) as synced,
        (select count(*) from immich_dbsync_v1.records r
         where r.owner_id = o.owner_id and r.asset_id is null and r.problem is null) as waiting,
        (select count(*) from immich_dbsync_v1.records r
         where r.owner_id = o.owner_id and r.problem is not null) as refused,
+       (select count(*) from immich_dbsync_v1.records r
+        where r.owner_id = o.owner_id and r.damaged is not null) as damaged,
+       (select count(*) from immich_dbsync_v1.holds h
+        where h.owner_id = o.owner_id and h.closed_at is null and h.decision = 'waiting'
+          and exists (select from immich_dbsync_v1.records r where r.hold_id = h.id)) as holds,
        (select count(*) from immich_dbsync_v1.quarantine q where q.owner_id = o.owner_id) as quarantined,
        (select count(*) from immich_dbsync_v1.events e where e.owner_id = o.owner_id) as events
 from immich_dbsync_v1.owners o

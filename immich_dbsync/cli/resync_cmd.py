@@ -1,23 +1,45 @@
 """``immich-dbsync resync``: a full comparison now."""
 
+import os
 from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
 import typer
+from rich.console import Console
 
 from immich_dbsync.cli.common import console_errors, load_settings, print_json, print_table, run_async
-from immich_dbsync.core.actions import Action, Drop, Leave, PutBack, Quarantine, Supersede, Trash, Upload
+from immich_dbsync.core.actions import (
+    Action,
+    Drop,
+    Leave,
+    NoteGone,
+    Purge,
+    PutBack,
+    PutOnHold,
+    Quarantine,
+    Replace,
+    Supersede,
+    Trash,
+    Upload,
+)
 from immich_dbsync.disk.root import Root
-from immich_dbsync.errors import KeyRefused, RootUnusable, ServerUnreachable
+from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, RootUnusable, ServerUnreachable
 from immich_dbsync.immich.library import Library
+from immich_dbsync.service import resync as comparison
 from immich_dbsync.service.gate import unreachable
-from immich_dbsync.service.listener import connect
-from immich_dbsync.service.logs import printable
+from immich_dbsync.service.listener import connect, lock_key
+from immich_dbsync.service.logs import configure, printable
 from immich_dbsync.service.observe import RootLost
 from immich_dbsync.service.plan import plan
+from immich_dbsync.service.rehash import reread
 from immich_dbsync.service.scan import Tally
 from immich_dbsync.service.session import Account, accounts
+from immich_dbsync.service.whom import chosen, placed
 from immich_dbsync.settings import Settings
+from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.records import Store
 
 app = typer.Typer(add_completion=False)
 
@@ -28,81 +50,165 @@ Line = tuple[str, str, str, str]
 @app.command()
 def resync(
     user: str = typer.Option("", "--user", help="Only this user: e-mail address or id."),
+    path: str = typer.Option("", "--path", help="Only this file or folder: absolute, or below the user's folder."),
+    rehash: bool = typer.Option(False, "--rehash", help="Read every file again, to find damaged ones."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done; change nothing."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Compare every folder with Immich and show what would be done.
+    """Compare every folder with Immich now, and do what follows.
 
-    A running service compares by itself at its start and every few hours. Example: immich-dbsync resync --dry-run
+    A running service is asked to do it; without one it is done here. Exits with 12 when something needs somebody.
+    Example: immich-dbsync resync --dry-run
     """
-    if not dry_run:
-        raise typer.BadParameter(
-            "only --dry-run can be done yet; to compare now, restart the service", param_hint="resync"
-        )
     with console_errors():
         settings = load_settings()
-        lines, tally = run_async(_lines(settings, user))
-        totals = Counter(line[1] for line in lines)
-        if as_json:
-            planned = [{"user": u, "action": action, "path": path, "why": why} for u, action, path, why in lines]
-            print_json({"planned": planned, "totals": totals, "files": tally.files})
+        if dry_run:
+            _show_plan(settings, user, path, rehash=rehash, as_json=as_json)
         else:
-            print_table(("user", "would", "path", "why"), lines)
-        said = ", ".join(f"{count} to {action}" for action, count in sorted(totals.items())) or "nothing to do"
-        typer.echo(f"{tally.files} files compared: {said}. Nothing was changed.", err=True)
-        if reason := run_async(unreachable(settings)):
-            raise ServerUnreachable(f"None of it can be done now: {reason}. Start Immich, or mend the server URL.")
+            _compare(settings, user, path, rehash=rehash, as_json=as_json)
 
 
-async def _lines(settings: Settings, user: str) -> tuple[list[Line], Tally]:
+async def _whose(
+    settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]", user: str, path: str
+) -> tuple[list[Account], bytes]:
+    found, problems = await accounts(Library(pool), settings.require_api_keys())
+    if not found:
+        raise KeyRefused(problems[0] + ".")
+    for problem in problems:
+        typer.echo(f"immich-dbsync: {problem}.", err=True)
+    return placed(chosen(found, user), settings.require_sync_root(), path)
+
+
+# --- for real ---
+
+
+def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json: bool) -> None:
+    configure("console", "error")
+    console = Console(stderr=True)
+    with console.status("comparing") as status:
+        tell = status.update if console.is_terminal else lambda _: None
+        results = run_async(_results(settings, user, path, rehash=rehash, progress=tell))
+    rows = [(email, action, str(count)) for email, r in results for action, count in sorted(r["done"].items())]
+    damaged = [(email, found) for email, result in results for found in result["damaged"]]
+    if as_json:
+        print_json({"users": [{"user": email, **result} for email, result in results]})
+    else:
+        print_table(("user", "done", "files"), rows)
+        for email, found in damaged:
+            typer.echo(f"! {email}: {found}: its bytes changed without a trace of a write")
+        for email, result in results:
+            for why, count in sorted(result["left"].items()):
+                typer.echo(f"! {email}: {count} left alone: {why}")
+    files = sum(result["files"] for _, result in results)
+    said = ", ".join(f"{count} {action}" for _, action, count in rows) or "all was as it should be"
+    typer.echo(f"{files} files compared: {said}.", err=True)
+    waiting = [result["waiting"] for _, result in results if result["waiting"]]
+    if waiting:
+        raise ServerUnreachable(f"What needs Immich waits for it: {waiting[0]}.")
+    if any(result["damaged_count"] or result["left"] or result["done"].get("hold") for _, result in results):
+        raise typer.Exit(NEEDS_SOMEBODY)
+
+
+async def _results(
+    settings: Settings, user: str, path: str, *, rehash: bool, progress: comparison.Progress
+) -> list[tuple[str, comparison.Result]]:
+    url = settings.require_database_url()
+    await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
+    async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool:
+        found, prefix = await _whose(settings, pool, user, path)
+        results: dict[Account, comparison.Result] = {}
+        for account in found:
+
+            async def served(lock: int = lock_key(account.owner.id)) -> bool:
+                return await comparison.served(pool, lock)
+
+            if await served():
+                asked = comparison.arguments(prefix, rehash=rehash)
+                answer = await comparison.ask(
+                    Holds(pool), account, comparison.RESYNC, asked, still_served=served, progress=progress
+                )
+                if answer is not None:
+                    results[account] = answer
+        rest = [account for account in found if account not in results]
+    if rest:
+        results |= await comparison.alone(settings, rest, prefix, rehash=rehash, progress=progress)
+    return [(account.owner.email, results[account]) for account in found if account in results]
+
+
+# --- to look at ---
+
+
+def _show_plan(settings: Settings, user: str, path: str, *, rehash: bool, as_json: bool) -> None:
+    lines, tally = run_async(_lines(settings, user, path, rehash=rehash))
+    totals = Counter(line[1] for line in lines)
+    if as_json:
+        planned = [{"user": u, "action": action, "path": where, "why": why} for u, action, where, why in lines]
+        print_json({"planned": planned, "totals": totals, "files": tally.files})
+    else:
+        print_table(("user", "would", "path", "why"), lines)
+    said = ", ".join(f"{count} to {action}" for action, count in sorted(totals.items())) or "nothing to do"
+    typer.echo(f"{tally.files} files compared: {said}. Nothing was changed.", err=True)
+    if reason := run_async(unreachable(settings)):
+        raise ServerUnreachable(f"None of it can be done now: {reason}. Start Immich, or mend the server URL.")
+
+
+async def _lines(settings: Settings, user: str, path: str, *, rehash: bool) -> tuple[list[Line], Tally]:
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
     async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
-        found, problems = await accounts(Library(pool), settings.require_api_keys())
-        if not found:
-            raise KeyRefused(problems[0] + ".")
-        for problem in problems:
-            typer.echo(f"immich-dbsync: {problem}.", err=True)
+        found, prefix = await _whose(settings, pool, user, path)
         lines: list[Line] = []
         tally = Tally()
-        for account in _chosen(found, user):
+        for account in found:
             folder = settings.require_sync_root() / str(account.owner.id)
             one = Tally()
             try:
                 with Root(folder) as root:
-                    async for action in plan(settings, pool, account.owner.id, root, one):
+                    async for action in plan(settings, pool, account.owner.id, root, one, prefix=prefix):
                         lines += _describe(account.owner.email, action)
+                    if rehash:
+                        lines += [line async for line in _damaged(pool, account, root, prefix)]
             except RootLost as error:
                 raise RootUnusable(f"{str(folder)!r} is {error.health.value}: mount or put back the folder.") from error
             tally.files += one.files
         return lines, tally
 
 
-def _chosen(found: list[Account], user: str) -> list[Account]:
-    if not user:
-        return found
-    chosen = [account for account in found if user in {account.owner.email, str(account.owner.id)}]
-    if not chosen:
-        known = ", ".join(account.owner.email for account in found)
-        raise KeyRefused(f"No API key belongs to {user!r}. There are keys of: {known}.")
-    return chosen
+async def _damaged(
+    pool: "asyncpg.Pool[asyncpg.Record]", account: Account, root: Root, prefix: bytes
+) -> AsyncIterator[Line]:
+    with ThreadPoolExecutor(os.cpu_count()) as hashers:
+        async for file in reread(root, Store(pool), account.owner.id, hashers, prefix):
+            if file.damaged:
+                why = "its bytes changed without a trace of a write"
+                yield (account.owner.email, "report damage", printable(file.path), why)
 
 
-def _describe(user: str, action: Action) -> list[Line]:
+_VERBS = {"Adopt": "adopt", "Restore": "restore", "Drop": "forget", "Refresh": "refresh", "Identify": "hash"}
+_WHYS = {"Adopt": "Immich has the same picture", "Restore": "it came back after its asset was trashed"}
+
+
+def _describe(user: str, action: Action) -> Sequence[Line]:
+    verb, why = _VERBS.get(type(action).__name__, ""), _WHYS.get(type(action).__name__, "")
     match action:
         case Upload():
             return [(user, "upload", printable(path), "new in the folder") for path in action.paths]
         case Trash():
             return [(user, "trash", printable(path), "deleted from the folder") for path in action.paths]
-        case PutBack() | Supersede():
-            verb = "put back" if isinstance(action, PutBack) else "leave in quarantine"
-            return [(user, verb, printable(action.entry.path), "its asset was restored in Immich")]
-        case Quarantine():
-            return [(user, "quarantine", printable(action.path), action.why.value)]
-        case Leave():
-            return [(user, "leave alone", printable(action.path), action.why.value)]
+        case NoteGone():
+            return []
+        case PutBack() | Supersede() | Purge():
+            verbs = {PutBack: "put back", Supersede: "leave in quarantine", Purge: "purge"}
+            purged = "its asset was deleted for good, and the retention is over"
+            reason = purged if isinstance(action, Purge) else "its asset was restored in Immich"
+            return [(user, verbs[type(action)], printable(action.entry.path), reason)]
+        case Replace():
+            fate = "goes to the trash" if action.trash_old else "stays"
+            return [(user, "replace", printable(action.path), f"edited; its old asset {fate}")]
+        case Quarantine() | PutOnHold() | Leave():
+            named: dict[type, str] = {Quarantine: "quarantine", PutOnHold: "hold", Leave: "leave alone"}
+            return [(user, named[type(action)], printable(action.path), action.why.value)]
+        case Drop():
+            return [(user, verb, printable(action.path), action.why.value)]
         case _:
-            verbs = {"Adopt": "adopt", "Restore": "restore", "Drop": "forget", "Refresh": "refresh", "Identify": "hash"}
-            whys = {"Adopt": "Immich has the same picture", "Restore": "it came back after its asset was trashed"}
-            why = action.why.value if isinstance(action, Drop) else whys.get(type(action).__name__, "")
-            return [(user, verbs[type(action).__name__], printable(action.path), why)]
+            return [(user, verb, printable(action.path), why)]

@@ -14,7 +14,7 @@ from immich_dbsync.service.logs import printable
 from immich_dbsync.service.session import accounts
 from immich_dbsync.settings import Settings
 from immich_dbsync.store import install
-from immich_dbsync.store.state import OwnerState, held_locks, owner_states, refused_files
+from immich_dbsync.store.state import OwnerState, damaged_files, held_locks, owner_states, refused_files
 
 app = typer.Typer(add_completion=False)
 _REFUSED_SHOWN = 20
@@ -31,15 +31,17 @@ class _Line:
     def problems(self) -> list[str]:
         """What needs somebody, in sentences; empty when nothing does."""
         state = self.state
-        said = [state.problem] if state.problem else []
+        said = [problem["text"] for _, problem in sorted(state.problems.items())]
         if not self.active:
             said.append("the user is deleted in Immich: nothing of theirs is touched")
         if not self.running:
             said.append("no service syncs this owner now: start it with `immich-dbsync run`")
         said += [f"{count} left alone: {why}" for why, count in state.undecided.items()]
         said += [f"{path}: {why}" for path, why in self.refused]
-        if state.refused > len(self.refused):
-            said.append(f"and {state.refused - len(self.refused)} more files refused")
+        if (more := state.refused + state.damaged - len(self.refused)) > 0:
+            said.append(f"and {more} more files refused or damaged")
+        if state.holds:
+            said.append(f"{state.holds} {'hold waits' if state.holds == 1 else 'holds wait'} for you: holds list")
         return said
 
 
@@ -67,6 +69,7 @@ async def _lines(connection: "asyncpg.Connection[asyncpg.Record]") -> list[_Line
     for state in states:
         owner = owners.get(state.owner)
         files = await refused_files(connection, state.owner, _REFUSED_SHOWN) if state.refused else []
+        files += await damaged_files(connection, state.owner, _REFUSED_SHOWN) if state.damaged else []
         lines.append(
             _Line(
                 state,
@@ -109,7 +112,7 @@ def _print_json(lines: list[_Line], problems: list[str]) -> None:
 
 
 def _print_text(lines: list[_Line], problems: list[str]) -> None:
-    columns = ("user", "service", "synced", "waiting", "refused", "quarantined", "events", "last scan")
+    columns = ("user", "service", "synced", "waiting", "refused", "holds", "quarantined", "events", "last scan")
     print_table(columns, [_row(line) for line in lines])
     for problem in problems:
         typer.echo(f"! {problem}")
@@ -121,5 +124,5 @@ def _print_text(lines: list[_Line], problems: list[str]) -> None:
 def _row(line: _Line) -> tuple[str, ...]:
     state = line.state
     scanned = state.last_scan_at.strftime("%Y-%m-%d %H:%M:%S %Z") if state.last_scan_at else "not yet"
-    counts = (state.synced, state.waiting, state.refused, state.quarantined, state.events)
+    counts = (state.synced, state.waiting, state.refused, state.holds, state.quarantined, state.events)
     return line.email, "running" if line.running else "stopped", *map(str, counts), scanned

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from immich_dbsync.model import AssetId, Content, Entry, RelPath
+from immich_dbsync.model import AssetId, Content, Direction, Entry, Hold, RelPath
 
 
 class Why(StrEnum):
@@ -12,19 +12,32 @@ class Why(StrEnum):
     TRASHED = "its asset is in Immich's trash"
     DELETED = "its asset was deleted in Immich"
     TRASHED_BEFORE = "its asset was already in Immich's trash when the file was there"
+    STILL_GONE = "the live photo it belongs to was deleted in Immich"
     MOVED = "the same picture is at another path"
     ASSET_GONE = "the file is gone and so is its asset"
     RELEASED = "the asset is older than the delete threshold"
+    PROTECTED = "the asset is a favourite or in an album"
+    KEPT_BY_POLICY = "the folder's policy keeps it"
+    REJECTED = "its deletion was rejected by a person"
     MOTION_PART = "the motion part of a live photo follows its still"
     NEVER_TIED = "the file is gone and was not in Immich"
-    FIRST_SIGHT = "its asset is in Immich's trash; the first scan of a folder removes nothing"
+    EXCLUDED = "the settings exclude it now"
+    DAMAGED = "the file's bytes changed without a trace of a write: the disk may be failing"
     BEING_DELETED = "Immich is still deleting the asset with the same content"
-    EDITED = "the file was edited; replacing its asset is not supported yet"
+    EDITED = "another path of its asset was edited; that comes first"
+    TWIN = "another file with the same content is sent first"
     REFUSED = "Immich refused the file; it is tried again when it changes"
-    TRASH_OFF = "Immich's trash is disabled, so deleting its asset could not be undone"
     UNHEALTHY = "the folder is not healthy, so nothing missing from it counts as deleted"
     NOT_ALLOWED = "Immich does not let this API key change its asset"
     GRACE = "waiting whether the picture turns up at another path"
+    HELD = "its deletion waits for a person: see `immich-dbsync holds list`"
+    # Why deletions become a hold:
+    FIRST_SIGHT = "the first scan of a folder removes nothing by itself"
+    SETTINGS_CHANGED = "the settings changed, and a change of settings removes nothing by itself"
+    UNDATED = "Immich does not say when the asset was trashed"
+    TRASH_OFF = "Immich's trash is disabled, so the deletion could not be undone"
+    TOO_MANY = "so many were deleted at once"
+    EMPTIED = "a whole folder was emptied at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +66,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Row 6, touched: the content is the same but the stat is not; note the new one."""
+    """Row 6, touched: the content is the same but what is recorded beside it is not; note what is."""
 
     path: RelPath
     content: Content
@@ -70,13 +83,28 @@ class Restore:
 
 
 @dataclass(frozen=True, slots=True)
+class Replace:
+    """Row 9: the file was edited. Have the new content in Immich, copy what the old asset had to it, tie the path.
+
+    ``trash_old``: then trash the old asset. ``copy``: the key may copy.
+    """
+
+    path: RelPath
+    content: Content
+    old: AssetId
+    trash_old: bool
+    copy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Rows 4 and 7: take the file out of the folder, on the evidence of this asset."""
+    """Rows 4 and 7: take the file out of the folder, on the evidence of this asset. ``approved``: by a person."""
 
     path: RelPath
     content: Content
     asset_id: AssetId
     why: Why
+    approved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +113,22 @@ class Trash:
 
     asset_id: AssetId
     paths: tuple[RelPath, ...]
+    approved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutOnHold:
+    """Rows 4, 7 or 11, but a person has to decide: tie the path to its asset, and note that it waits.
+
+    ``hold``: the one it belongs to already, from another path.
+    """
+
+    path: RelPath
+    content: Content
+    asset_id: AssetId
+    direction: Direction
+    why: Why
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +141,29 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """Row 15: the asset was restored; put the file back where it was."""
+    """Row 15: the asset was restored; put the file back where it was. ``tie``: the asset of its content, if any."""
 
     entry: Entry
+    tie: AssetId | None
 
 
 @dataclass(frozen=True, slots=True)
 class Supersede:
     """Row 15 with the same content at the path already: the quarantined file stays where it is."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class NoteGone:
+    """Before row 16: the asset was deleted for good; remember it with the entry, because the evidence is not kept."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Row 16: the asset was deleted for good and the retention is over; delete the file from quarantine."""
 
     entry: Entry
 
@@ -119,4 +178,20 @@ class Leave:
     content: Content | None = None
 
 
-Action = Identify | Upload | Adopt | Refresh | Restore | Quarantine | Trash | Drop | PutBack | Supersede | Leave
+Action = (
+    Identify
+    | Upload
+    | Adopt
+    | Refresh
+    | Restore
+    | Replace
+    | Quarantine
+    | Trash
+    | PutOnHold
+    | Drop
+    | PutBack
+    | Supersede
+    | NoteGone
+    | Purge
+    | Leave
+)

@@ -19,7 +19,7 @@ from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.server import StandIn
 from immich_dbsync.demo.tables import ImmichVersion, create_tables
 
-PERMISSIONS = ("asset.upload", "asset.delete")
+PERMISSIONS = ("asset.upload", "asset.delete", "asset.copy")
 """What the service's API key needs."""
 
 _STOP_S = 15.0  # the service promises to end within ten seconds

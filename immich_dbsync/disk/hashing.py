@@ -63,6 +63,26 @@ def hash_file(
     return Hashed(Content(Sha1(sha1.digest()), Xxh3(xxh3.digest())), before, started)
 
 
+def xxh3_of_file(root: Root, path: RelPath, *, stopped: Callable[[], bool] = lambda: False) -> Xxh3:
+    """The file's XXH3-128 alone, many times faster than both digests. Errors and ``stopped`` as ``hash_file``."""
+    fd, before = root.open_file(path)
+    try:
+        digest = xxhash.xxh3_128()
+
+        def update(block: memoryview) -> None:
+            if stopped():
+                raise Abandoned
+            digest.update(block)
+
+        length = _read(fd, before.size, update)
+        after = stat_of(os.fstat(fd))
+    finally:
+        os.close(fd)
+    if after != before or length != before.size:
+        raise ChangedWhileRead(path)
+    return Xxh3(digest.digest())
+
+
 def xxh3_of(fd: int) -> Xxh3:
     """XXH3-128 of all that the descriptor's file holds, from its first byte; the descriptor's offset stays."""
     digest = xxhash.xxh3_128()

@@ -4,7 +4,8 @@
 
     ApiError
     ├── Unavailable      no answer, or one that another try may better: 5xx, 429, resets, time-outs, a proxy's page
-    ├── KeyRejected      401 or 403: the key is wrong or lacks a permission
+    ├── KeyRejected      401: the key is wrong
+    │   └── NotPermitted 403: the key lacks a permission
     ├── QuotaExceeded    400: the owner's storage quota is used up
     ├── BatchRefused     400: one id of the batch is unknown or another owner's, and nothing was done
     └── FileRefused      400, 413, 415: this file will not be taken until it changes
@@ -39,11 +40,12 @@ class ApiError(Exception):
 
 
 class Unavailable(ApiError):
-    """No usable answer; another try may get one, not before ``retry_after`` seconds."""
+    """No usable answer; another try may get one, not before ``retry_after`` seconds. ``status``: HTTP's, if any."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.status = status
 
 
 class KeyRejected(ApiError):
@@ -52,6 +54,10 @@ class KeyRejected(ApiError):
 
 class QuotaExceeded(ApiError):
     """The owner's storage quota is used up."""
+
+
+class NotPermitted(KeyRejected):
+    """The key is good, but lacks the permission for this request."""
 
 
 class BatchRefused(ApiError):
@@ -78,6 +84,7 @@ class Upload:
     size: int
     mtime_ns: int
     sha1: Sha1
+    sidecar: tuple[bytes, bytes] | None = None  # its name and its bytes
 
 
 class Server:
@@ -146,6 +153,22 @@ class Server:
         """Take up to 1,000 assets out of Immich's trash."""
         await self._batch("POST", "/trash/restore/assets", key, ids)
 
+    async def copy(self, key: str, source: AssetId, target: AssetId) -> None:
+        """Copy albums, favourite, shared links, stack and sidecar from one asset to another.
+
+        Raises NotPermitted without the permission ``asset.copy`` or on a server that has no such request, BatchRefused
+        when one of the two is unknown.
+        """
+        body = {"sourceId": str(source), "targetId": str(target)}
+        try:
+            await self._request("PUT", "/assets/copy", json=body, headers={"x-api-key": key})
+        except FileRefused as error:
+            raise BatchRefused(str(error)) from error
+        except Unavailable as error:
+            if error.status == 404:
+                raise NotPermitted("This Immich can't copy from one asset to another; update it") from error
+            raise
+
     async def _batch(self, method: str, path: str, key: str, ids: Sequence[AssetId]) -> None:
         if len(ids) > BATCH:
             raise ValueError(f"{len(ids)} ids in one request; {BATCH} at most")
@@ -187,7 +210,9 @@ def _answer(response: aiohttp.ClientResponse, text: str) -> dict[str, Any]:
         if isinstance(decoded, dict):
             return decoded
         raise Unavailable("What answers is not Immich's API: it sent no JSON object; check the server URL")
-    if status in {401, 403} and message is not None:
+    if status == 403 and message is not None:
+        raise NotPermitted(message)
+    if status == 401 and message is not None:
         raise KeyRejected(message)
     if status in {400, 413, 415, 422} and (message is not None or status == 413):
         if message is not None and _QUOTA in message.lower():
@@ -198,7 +223,7 @@ def _answer(response: aiohttp.ClientResponse, text: str) -> dict[str, Any]:
             f"The server redirects to {response.headers.get('Location', 'nowhere')!r}; set that as server URL"
         )
     raise Unavailable(
-        f"The server answered {status} {message or response.reason or ''}".strip(), _retry_after(response)
+        f"The server answered {status} {message or response.reason or ''}".strip(), _retry_after(response), status
     )
 
 
@@ -225,12 +250,20 @@ def _frame(upload: Upload, boundary: str) -> tuple[bytes, bytes]:
         "deviceAssetId": upload.sha1.hex(),  # 2.x refuses an upload without these two
         "deviceId": DEVICE_ID,
     }
-    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
-    parts.append(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="assetData"; filename="{_file_name(upload.name)}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
+    head = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n'.encode() for k, v in fields.items()
     )
-    return "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()
+    if upload.sidecar is not None:
+        name, content = upload.sidecar
+        head += _file_head(boundary, "sidecarData", name) + content + b"\r\n"
+    return head + _file_head(boundary, "assetData", upload.name), f"\r\n--{boundary}--\r\n".encode()
+
+
+def _file_head(boundary: str, field: str, name: bytes) -> bytes:
+    return (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{_file_name(name)}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
 
 
 def _file_name(name: bytes) -> str:

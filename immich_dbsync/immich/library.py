@@ -47,9 +47,23 @@ class Library:
     async def assets(
         self, owner: OwnerId, ids: Collection[AssetId], checksums: Collection[Sha1]
     ) -> dict[AssetId, Asset]:
-        """Every asset of the owner with one of these ids or checksums, external libraries left out."""
+        """Every asset of the owner with one of these ids or checksums, and the stills of live photos whose videos are.
+
+        External libraries are left out.
+        """
         rows = await self._pool.fetch(sql.block("immich", "assets"), owner, list(ids), list(checksums))
         return {row["id"]: _asset(row) for row in rows}
+
+    async def protected(self, ids: Collection[AssetId], *, favourites: bool, albums: bool) -> frozenset[AssetId]:
+        """Which of these assets are favourites, or in an album, as far as asked for."""
+        found: set[AssetId] = set()
+        if favourites:
+            found.update(row["id"] for row in await self._pool.fetch(sql.block("immich", "favourites"), list(ids)))
+        if albums:
+            column = await self._pool.fetchval(sql.block("immich", "album_column"))
+            block = "in_album" if column == "assetId" else "in_album_plural"
+            found.update(row["id"] for row in await self._pool.fetch(sql.block("immich", block), list(ids)))
+        return frozenset(found)
 
     async def audited(self, owner: OwnerId, ids: Collection[AssetId]) -> frozenset[AssetId]:
         """Which of these assets Immich's own audit says were deleted (it forgets after 31 days)."""
@@ -69,5 +83,11 @@ def _owner(row: asyncpg.Record) -> Owner:
 
 def _asset(row: asyncpg.Record) -> Asset:
     return Asset(
-        row["id"], Sha1(row["checksum"]), Status(row["status"]), row["created_ns"], row["deleted_ns"], row["hidden"]
+        row["id"],
+        Sha1(row["checksum"]),
+        Status(row["status"]),
+        row["created_ns"],
+        row["deleted_ns"],
+        row["hidden"],
+        row["video_id"],
     )

@@ -1,22 +1,59 @@
-"""Carries out what is quick and needs no request: quarantine, putting back, and what only our tables are told."""
+"""Carries out what is quick and needs no request: what happens between folder and quarantine, and in our tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import structlog
 
-from immich_dbsync.core.actions import Adopt, Drop, PutBack, Quarantine, Refresh, Restore, Supersede, Why
-from immich_dbsync.core.reconcile import View
-from immich_dbsync.disk.errors import Changed, NotTaken, QuarantineUnsafe
-from immich_dbsync.disk.hashing import is_racy
-from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, put_back
+from immich_dbsync.core.actions import (
+    Adopt,
+    Drop,
+    NoteGone,
+    Purge,
+    PutBack,
+    PutOnHold,
+    Quarantine,
+    Refresh,
+    Restore,
+    Supersede,
+    Why,
+)
+from immich_dbsync.core.names import NameRules
+from immich_dbsync.core.view import View
+from immich_dbsync.disk import quarantine
+from immich_dbsync.disk.errors import Changed, ChangedWhileRead, NotTaken, QuarantineUnsafe
+from immich_dbsync.disk.hashing import hash_file, is_racy
+from immich_dbsync.disk.quarantine import QuarantineBatch
 from immich_dbsync.disk.root import Root
-from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath
+from immich_dbsync.disk.sidecars import left_behind
+from immich_dbsync.model import AssetId, Content, Direction, Entry, Hold, OwnerId, Record, RelPath
+from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.observe import Known
 from immich_dbsync.service.threads import to_the_end
 from immich_dbsync.store.records import Deed, Store
 
 log = structlog.get_logger()
+
+_REFUSED = (Changed, NotTaken, QuarantineUnsafe, OSError)
+
+
+def today() -> str:
+    """The day that a file which goes to quarantine now is filed under (UTC)."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def take_sidecars(batch: QuarantineBatch, root: Root, path: RelPath, asset: AssetId, names: NameRules) -> list[Entry]:
+    """Move the sidecars of a picture that was quarantined after it; their entries. Blocks."""
+    taken = []
+    for sidecar in left_behind(root, path, names):
+        try:
+            hashed = hash_file(root, sidecar)
+            moved = batch.take(sidecar, hashed.stat, hashed.content.xxh3)
+        except (*_REFUSED, ChangedWhileRead) as error:
+            log.warning("quarantine.refused", path=sidecar, reason=str(error))
+        else:
+            taken.append(Entry(0, sidecar, moved.location, moved.stat, hashed.content, asset))
+    return taken
 
 
 class Hands:
@@ -29,19 +66,30 @@ class Hands:
         root: Root,
         store: Store,
         known: Known,
-        today: Callable[[], str] = lambda: datetime.now(UTC).date().isoformat(),
+        guard: Guard,
+        names: NameRules,
+        day: Callable[[], str] = today,
     ) -> None:
-        self.owner, self.root, self.store, self.known = owner, root, store, known
-        self._today = today
+        self.owner, self.root, self.store, self.known, self.guard = owner, root, store, known, guard
+        self._names, self._day = names, day
 
     def record(
-        self, view: View, path: RelPath, content: Content, asset_id: AssetId | None, problem: str | None = None
+        self,
+        view: View,
+        path: RelPath,
+        content: Content,
+        asset_id: AssetId | None,
+        *,
+        problem: str | None = None,
+        hold: Hold | None = None,
     ) -> Record:
         """The record that says that this content lies at this path, as seen in the view."""
         stat = view.files[path].stat
         hashed = self.known.identified.get(path)
         racy = hashed is not None and hashed.stat == stat and is_racy(stat, hashed.started_ns)
-        return Record(path, stat, content, asset_id, racy, problem)
+        return Record(path, stat, content, asset_id, racy, problem, hold)
+
+    # --- our tables ---
 
     async def tie(self, view: View, actions: Sequence[Adopt | Refresh] | Sequence[Restore]) -> None:
         """Rows 2, 3, 6 and 8: note which asset each path belongs to."""
@@ -58,36 +106,64 @@ class Hands:
     async def drop(self, actions: Sequence[Drop]) -> None:
         """Rows 12 to 14: the record ends."""
         await self.store.drop(self.owner, [a.path for a in actions])
-        await self.store.remember(
-            self.owner, [Deed("drop", a.why, a.path) for a in actions if a.why is not Why.NEVER_TIED]
-        )
+        deeds = [Deed("release" if a.why in RELEASES else "drop", a.why, a.path) for a in actions]
+        await self.store.remember(self.owner, [deed for deed in deeds if deed.cause != Why.NEVER_TIED])
         for action in actions:
             self.known.gone_since.pop(action.path, None)
             log.info("record.dropped", owner=str(self.owner), path=action.path, why=action.why.value)
+
+    async def hold(self, view: View, actions: Sequence[PutOnHold]) -> None:
+        """Let deletions wait for a person."""
+        groups: dict[tuple[Direction, Why, int | None], list[PutOnHold]] = {}
+        for action in actions:
+            key = (action.direction, action.why, action.hold.id if action.hold is not None else None)
+            groups.setdefault(key, []).append(action)
+        for (direction, why, known), members in groups.items():
+            number = known if known is not None else await self.guard.open(direction, why)
+            there = [a for a in members if a.path in view.files]
+            records = [self.record(view, a.path, a.content, a.asset_id, hold=Hold(number)) for a in there]
+            if records:
+                await self.store.upsert(self.owner, records)
+            await self.guard.holds.add(self.owner, number, [a.path for a in members])
+            self.guard.note(direction, [a.path for a in members], held=True)
+            deeds = [Deed("hold", why, a.path, a.asset_id) for a in members]
+            await self.store.remember(self.owner, deeds)
+            log.warning(
+                "hold.opened",
+                owner=str(self.owner),
+                hold=number,
+                direction=direction.value,
+                files=len(members),
+                why=why.value,
+            )
 
     async def supersede(self, actions: Sequence[Supersede]) -> None:
         """Row 15 where the same content is there already."""
         await self.store.supersede(self.owner, ids=[a.entry.id for a in actions])
 
+    async def note_gone(self, actions: Sequence[NoteGone]) -> None:
+        """Before row 16: remember that these entries' assets were deleted for good."""
+        await self.store.note_gone(self.owner, [a.entry.id for a in actions])
+
+    # --- into quarantine ---
+
     async def quarantine(self, view: View, actions: Sequence[Quarantine]) -> list[Quarantine]:
         """Rows 4 and 7: move files to quarantine after a last look; returns those that could not be moved."""
-        moved, failed = await to_the_end(self._quarantine, view, actions)
-        await self.store.add_entries(
-            self.owner,
-            [Entry(0, a.path, q.location, q.stat, a.content, a.asset_id) for a, q in moved],
-        )
-        await self.store.remember(self.owner, [Deed("quarantine", a.why, a.path, a.asset_id) for a, _ in moved])
-        for action, _ in moved:
-            self.known.identified.pop(action.path, None)
-            log.info("file.quarantined", owner=str(self.owner), path=action.path, why=action.why.value)
+        entries, failed = await to_the_end(self._quarantine, view, actions)
+        await self.store.add_entries(self.owner, entries)
+        whys = {action.path: action for action in actions}
+        deeds = [Deed("quarantine", _cause(whys.get(e.path)), e.path, e.asset_id) for e in entries]
+        await self.store.remember(self.owner, deeds)
+        for entry in entries:
+            self.known.identified.pop(entry.path, None)
+            log.info("file.quarantined", owner=str(self.owner), path=entry.path, why=_cause(whys.get(entry.path)))
+        self.guard.note(Direction.IMMICH, [e.path for e in entries if (a := whys.get(e.path)) and not a.approved])
         return failed
 
-    def _quarantine(
-        self, view: View, actions: Sequence[Quarantine]
-    ) -> tuple[list[tuple[Quarantine, Quarantined]], list[Quarantine]]:
-        moved: list[tuple[Quarantine, Quarantined]] = []
+    def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> tuple[list[Entry], list[Quarantine]]:
+        entries: list[Entry] = []
         failed: list[Quarantine] = []
-        with QuarantineBatch(self.root, self._today()) as batch:
+        with QuarantineBatch(self.root, self._day()) as batch:
             for action in actions:
                 # The stat that was trusted, so that the last look sees every change since; for a file that moved or was
                 # hashed just now that is what was seen in this view.
@@ -95,43 +171,90 @@ class Hands:
                 file = view.files[action.path]
                 expected = record.stat if record is not None and record.content == action.content else file.stat
                 try:
-                    moved.append((action, batch.take(action.path, expected, action.content.xxh3)))
+                    moved = batch.take(action.path, expected, action.content.xxh3)
                 except FileNotFoundError:
                     continue  # it left the folder by itself
-                except (Changed, NotTaken, QuarantineUnsafe, OSError) as error:
+                except _REFUSED as error:
                     log.warning("quarantine.refused", owner=str(self.owner), path=action.path, reason=str(error))
                     failed.append(action)
-        return moved, failed
+                else:
+                    entries.append(Entry(0, action.path, moved.location, moved.stat, action.content, action.asset_id))
+                    entries += take_sidecars(batch, self.root, action.path, action.asset_id, self._names)
+        return entries, failed
+
+    # --- out of quarantine ---
 
     async def put_back(self, actions: Sequence[PutBack]) -> None:
         """Row 15: move files back to where they were, or beside it."""
-        back, lost, foreign = await to_the_end(self._put_back, [action.entry for action in actions])
-        await self.store.upsert(self.owner, [record for _, record in back], [entry.id for entry, _ in back])
+        back, ended, kept = await to_the_end(self._put_back, actions)
+        records = [record for _, record in back if record.asset_id is not None]
+        await self.store.upsert(self.owner, records, [entry.id for entry, _ in back])
         why = "its asset was restored in Immich"
-        await self.store.remember(self.owner, [Deed("put back", why, r.path, r.asset_id) for _, r in back])
+        await self.store.remember(self.owner, [Deed("put back", why, r.path, e.asset_id) for e, r in back])
         for _, record in back:
             log.info("file.put_back", owner=str(self.owner), path=record.path)
-        if lost:
-            await self.store.drop_entries(self.owner, [entry.id for entry in lost])
-        if foreign:
-            await self.store.supersede(self.owner, ids=[entry.id for entry in foreign])
+        if ended:
+            await self.store.drop_entries(self.owner, [entry.id for entry in ended])
+        if kept:
+            await self.store.supersede(self.owner, ids=[entry.id for entry in kept])
 
-    def _put_back(self, entries: Sequence[Entry]) -> tuple[list[tuple[Entry, Record]], list[Entry], list[Entry]]:
-        """What came back, what is not in quarantine any more, and whose place there something else has taken."""
+    def _put_back(self, actions: Sequence[PutBack]) -> tuple[list[tuple[Entry, Record]], list[Entry], list[Entry]]:
+        """What came back, what is not in quarantine any more, and what stays there: its place is taken."""
         back: list[tuple[Entry, Record]] = []
-        lost: list[Entry] = []
-        foreign: list[Entry] = []
-        for entry in entries:
+        ended: list[Entry] = []
+        kept: list[Entry] = []
+        for action in actions:
+            entry = action.entry
+            if action.tie is None and self._is_there(entry):
+                kept.append(entry)
+                continue
             try:
-                path, stat = put_back(self.root, entry.location, entry.path, entry.stat)
+                path, stat = quarantine.put_back(self.root, entry.location, entry.path, entry.stat)
             except FileNotFoundError:
                 log.warning("quarantine.lost", owner=str(self.owner), path=entry.path)
-                lost.append(entry)
+                ended.append(entry)
             except Changed as error:
                 log.warning("put_back.refused", owner=str(self.owner), path=entry.path, reason=str(error))
-                foreign.append(entry)
+                kept.append(entry)
             except (QuarantineUnsafe, OSError) as error:  # tried again at the next catch-up
                 log.warning("put_back.refused", owner=str(self.owner), path=entry.path, reason=str(error))
             else:
-                back.append((entry, Record(path, stat, entry.content, entry.asset_id)))
-        return back, lost, foreign
+                back.append((entry, Record(path, stat, entry.content, action.tie)))
+        return back, ended, kept
+
+    def _is_there(self, entry: Entry) -> bool:
+        """Whether the same content is at the entry's path already, for what no View tells of: a sidecar."""
+        try:
+            return hash_file(self.root, entry.path).content == entry.content
+        except (OSError, NotTaken, ChangedWhileRead):
+            return False
+
+    async def purge(self, actions: Sequence[Purge]) -> None:
+        """Row 16: delete files from quarantine whose assets Immich deleted for good, once the retention is over."""
+        ended = await to_the_end(self._purge, [action.entry for action in actions])
+        await self.store.drop_entries(self.owner, [entry.id for entry in ended])
+        why = "its asset was deleted for good, and the retention is over"
+        await self.store.remember(self.owner, [Deed("purge", why, e.path, e.asset_id) for e in ended])
+        for entry in ended:
+            log.info("file.purged", owner=str(self.owner), path=entry.path)
+
+    def _purge(self, entries: Iterable[Entry]) -> list[Entry]:
+        ended = []
+        for entry in entries:
+            try:
+                quarantine.purge(self.root, entry.location, entry.stat)
+            except FileNotFoundError:
+                ended.append(entry)
+            except _REFUSED as error:  # tried again at the next catch-up
+                log.warning("purge.refused", owner=str(self.owner), path=entry.path, reason=str(error))
+            else:
+                ended.append(entry)
+        return ended
+
+
+RELEASES = frozenset({Why.RELEASED, Why.PROTECTED, Why.KEPT_BY_POLICY, Why.REJECTED, Why.MOTION_PART, Why.EXCLUDED})
+"""Row 13: the asset stays though its file is gone."""
+
+
+def _cause(action: Quarantine | None) -> str:
+    return action.why.value if action is not None else "it belongs to a picture that was taken out"

@@ -33,7 +33,8 @@ class ConnectionLost(Exception):
 
 
 class Listener:
-    """Wakes ``news`` on every notification, and ``missed`` on one that says that an event could not be written.
+    """Wakes ``news`` on every notification, ``missed`` on one that says that an event could not be written, and
+    ``asked`` on one that says that a command asked something.
 
     The advisory locks it takes end with the connection, however that ends.
     """
@@ -44,6 +45,7 @@ class Listener:
         self.news = asyncio.Event()
         self.news.set()  # what came before LISTEN is to be read as well
         self.missed = asyncio.Event()
+        self.asked = asyncio.Event()
         self._lost = asyncio.Event()
         self._asking = asyncio.Lock()  # owners ask for their locks side by side, a connection takes one question
 
@@ -53,14 +55,24 @@ class Listener:
         await self._connection.add_listener(CHANNEL, self._heard)
 
     def _heard(self, *heard: object) -> None:
-        if heard[-1]:  # our trigger could not write its event, and says so with a payload
-            self.missed.set()
+        match heard[-1]:
+            case "":
+                pass
+            case "asked":
+                self.asked.set()
+            case _:  # our trigger could not write its event, and says so with a payload
+                self.missed.set()
         self.news.set()
 
     async def lock(self, owner: OwnerId) -> bool:
         """Become the one service for this owner; False where another is."""
         async with self._asking:
             return bool(await self._connection.fetchval("select pg_try_advisory_lock($1)", lock_key(owner)))
+
+    async def unlock(self, owner: OwnerId) -> None:
+        """Let another instance be the service for this owner."""
+        async with self._asking:
+            await self._connection.fetchval("select pg_advisory_unlock($1)", lock_key(owner))
 
     async def watch_over(self) -> None:
         """Ping the connection while it is silent; raises ConnectionLost when it ends or does not answer."""
@@ -84,13 +96,24 @@ def lock_key(owner: OwnerId) -> int:
     return int.from_bytes(digest[:8], "big") - _BIGINT
 
 
-async def connect(url: str, application_name: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """A connection.
+# PostgreSQL gives up a client whose host is gone within about eight seconds, and with it the locks that it holds. On a
+# Unix socket these have no effect, and no host can go.
+_NOTICE_A_DEAD_HOST = {
+    "tcp_keepalives_idle": "3",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "4",
+    "tcp_user_timeout": "8000",
+}
+
+
+async def connect(url: str, application_name: str, **settings: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection with these settings of PostgreSQL.
 
     Raises DatabaseUnreachable for what waiting may mend, LoginRefused and SettingsError for what it would not.
     """
     try:
-        return await asyncpg.connect(url, timeout=_ANSWER_S, server_settings={"application_name": application_name})
+        given = {"application_name": application_name, **settings}
+        return await asyncpg.connect(url, timeout=_ANSWER_S, server_settings=given)
     except (*LOST, OSError) as error:
         raise DatabaseUnreachable(
             f"PostgreSQL does not answer at {_place(url)}: {reason(error)}. Is it running, is the address right?"
@@ -127,7 +150,7 @@ def _place(url: str) -> str:
 @asynccontextmanager
 async def listening(url: str, heartbeat: float) -> AsyncIterator[Listener]:
     """A Listener on a connection of its own, closed at the end."""
-    connection = await connect(url, "immich-dbsync listen")
+    connection = await connect(url, "immich-dbsync listen", **_NOTICE_A_DEAD_HOST)
     try:
         listener = Listener(connection, heartbeat)
         await listener.start()

@@ -5,24 +5,26 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import structlog
 
-from immich_dbsync.core.names import NameRules
-from immich_dbsync.core.reconcile import View
+from immich_dbsync.core.actions import Why
+from immich_dbsync.core.view import View
 from immich_dbsync.disk.hashing import Hashed
 from immich_dbsync.disk.marker import Health, health
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich.library import Library
-from immich_dbsync.model import AssetId, File, OwnerId, Record, RelPath, Sha1, Stat, Status
+from immich_dbsync.model import Asset, AssetId, Entry, File, OwnerId, Record, RelPath, Sha1, Stat, Status
+from immich_dbsync.service.rules import Rules
 from immich_dbsync.store.records import Store
 
 log = structlog.get_logger()
 
 _SCAN_GRACE_S = 600.0  # for which a deletion waits for a scan that may find the picture at another path
 _HEALTH_S = 1.0  # for which a root's markers are believed; they cost an open for each folder at its top
+_RENAMES_IN_A_ROW = 4  # a→b, b→c and so on are followed so far; what lies beyond is hashed instead
 _LOST = frozenset({Health.MISSING, Health.REPLACED, Health.UNREADABLE})
 
 
@@ -34,16 +36,6 @@ class RootLost(Exception):
         self.health = state
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What of the settings bears on decisions. ``delete_threshold_ns``: row 13; None for never."""
-
-    names: NameRules
-    delete_threshold_ns: int | None
-    grace_s: float
-    settle_ns: int
-
-
 @dataclass(slots=True)
 class Known:
     """What a running service knows of an owner beyond disk and database; a one-shot command knows nothing."""
@@ -51,8 +43,14 @@ class Known:
     identified: dict[RelPath, Hashed] = field(default_factory=dict)  # hashed, not yet looked at again
     gone_since: dict[RelPath, float] = field(default_factory=dict)  # of the caller's clock
     sizes_in_hand: Callable[[], frozenset[int]] = frozenset  # of files that wait to be hashed
-    first_sight: bool = False
+    unfamiliar: Why | None = None  # FIRST_SIGHT or SETTINGS_CHANGED until a full scan is worked off
     scanning: bool = False  # a file that is missing may be about to turn up elsewhere
+    may_copy: bool = True  # until the server says that the key may not
+    owner_active: bool = True
+
+    def young(self, now: float, grace_s: float) -> int:
+        """How many files were found missing so lately that they may yet turn up elsewhere."""
+        return sum(now - since < grace_s for since in self.gone_since.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +83,7 @@ class Observer:
         self.rules, self.known = rules, known
         self._store, self._library, self._clock, self._wall_ns = store, library, clock, wall_ns
         self._health, self._checked_at = Health.OK, float("-inf")
+        self.was_unwell = False  # whether some look found the root not healthy; whoever makes up for it clears it
 
     async def look(
         self,
@@ -104,14 +103,7 @@ class Observer:
         ids, numbers = {*assets}, {*entries}
         quarantined = await self._store.entries_of_view(self.owner, ids, numbers, paths)
         wanted = {*paths, *(entry.path for entry in quarantined)}
-        stats = await asyncio.to_thread(self._stats, wanted) if wanted else {}
-        present = [stat for stat in stats.values() if isinstance(stat, Stat)]
-        records = await self._store.records_of_view(
-            self.owner, wanted, assets, self._checksums(stats), [stat.inode for stat in present]
-        )
-        others = records.keys() - stats.keys()
-        if others:
-            stats |= await asyncio.to_thread(self._stats, others)
+        stats, records = await self._closure(wanted, assets)
         files = self._files(stats, records)
         tied = {record.asset_id for record in records.values() if record.asset_id is not None}
         if not records.keys() <= files.keys() and not tied <= ids:
@@ -121,30 +113,73 @@ class Observer:
                 return await self.look(paths, assets, numbers | new, last=last)
         ids |= tied | {entry.asset_id for entry in quarantined}
         checksums = {record.content.sha1 for record in records.values()} | {*self._checksums(stats)}
-        found = await self._library.assets(self.owner, ids, checksums)
+        found = await self._assets(ids, checksums | {entry.content.sha1 for entry in quarantined})
         trashed = [asset.id for asset in found.values() if asset.status is Status.TRASHED]
         ours = await self._store.trashed_by_us(self.owner, trashed) if trashed else frozenset[AssetId]()
         missing = ids - found.keys()
         deleted = await self._evidence(missing) if missing else frozenset[AssetId]()
         # Read last: Immich marks a user as being removed before it deletes their assets.
         owner_active, trash_enabled = await self._library.circumstances(self.owner)
-        threshold = self.rules.delete_threshold_ns
-        view = View(
-            files=files,
-            records=records,
-            assets=found,
-            deleted=deleted,
-            trashed_by_us=ours,
-            entries=quarantined,
-            in_grace=self._in_grace(files, records),
-            unidentified_sizes=self.known.sizes_in_hand(),
-            owner_active=owner_active,
-            healthy=state is Health.OK,
-            first_sight=self.known.first_sight,
-            trash_enabled=trash_enabled,
-            keep_created_before_ns=None if threshold is None else self._wall_ns() - threshold,
+        view = self._view(files, records, found, quarantined, healthy=state is Health.OK)
+        view = replace(
+            view, deleted=deleted, trashed_by_us=ours, owner_active=owner_active, trash_enabled=trash_enabled
         )
         return Seen(view, state, await self._folders([path for path in paths if path not in files], records))
+
+    def _view(
+        self,
+        files: dict[RelPath, File],
+        records: dict[RelPath, Record],
+        assets: dict[AssetId, Asset],
+        entries: tuple[Entry, ...],
+        *,
+        healthy: bool,
+    ) -> View:
+        rules, known, now = self.rules, self.known, self._wall_ns()
+        return View(
+            files=files,
+            records=records,
+            assets=assets,
+            entries=entries,
+            in_grace=self._in_grace(files, records),
+            unidentified_sizes=known.sizes_in_hand(),
+            excluded=frozenset(path for path in records if rules.names.file(path) is not None),
+            healthy=healthy,
+            unfamiliar=known.unfamiliar,
+            may_copy=known.may_copy,
+            policies=rules.policies,
+            keep_created_before_ns=None if rules.delete_threshold_ns is None else now - rules.delete_threshold_ns,
+            purge_before_ns=None if rules.retention_ns is None else now - rules.retention_ns,
+        )
+
+    async def _closure(
+        self, wanted: Collection[RelPath], assets: Collection[AssetId]
+    ) -> tuple[dict[RelPath, Stat | OSError | None], dict[RelPath, Record]]:
+        """The stats of these paths and of all that bears on them, and the records of all of these.
+
+        A file that was renamed leads to the record of where it was, and what is there now perhaps to yet another.
+        """
+        stats = await asyncio.to_thread(self._stats, wanted) if wanted else {}
+        known: set[int] = set()
+        records: dict[RelPath, Record] = {}
+        for further in range(_RENAMES_IN_A_ROW):
+            inodes = {stat.inode for stat in stats.values() if isinstance(stat, Stat)} - known
+            if further and not inodes:
+                break
+            records |= await self._store.records_of_view(self.owner, wanted, assets, self._checksums(stats), inodes)
+            known |= inodes | {record.stat.inode for record in records.values()}
+            if others := records.keys() - stats.keys():
+                stats |= await asyncio.to_thread(self._stats, others)
+        return stats, records
+
+    async def _assets(self, ids: Collection[AssetId], checksums: Collection[Sha1]) -> dict[AssetId, Asset]:
+        """The assets with these ids or contents, with what protects them where the settings say so."""
+        found = await self._library.assets(self.owner, ids, checksums)
+        favourites, albums = self.rules.protect_favourites, self.rules.protect_albums
+        if not found or not (favourites or albums):
+            return found
+        protected = await self._library.protected(found.keys(), favourites=favourites, albums=albums)
+        return {key: replace(asset, protected=key in protected) for key, asset in found.items()}
 
     async def _health_now(self, *, last: bool) -> Health:
         """The root's health, at most a second old; raises RootLost when the root is not at its path."""
@@ -154,6 +189,7 @@ class Observer:
             self._checked_at = now
         if self._health in _LOST:
             raise RootLost(self._health)
+        self.was_unwell |= self._health is not Health.OK
         return self._health
 
     async def health(self) -> Health:

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
+from datetime import timedelta
 
 import asyncpg
 
 from immich_dbsync.core.actions import Action, Identify
+from immich_dbsync.core.names import valid_path
 from immich_dbsync.core.reconcile import reconcile
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import hash_file
@@ -16,8 +18,9 @@ from immich_dbsync.immich.library import Library
 from immich_dbsync.model import OwnerId, RelPath
 from immich_dbsync.service.observe import Known, Observer
 from immich_dbsync.service.requests import batches
+from immich_dbsync.service.rules import rules_of
 from immich_dbsync.service.scan import Tally, differences
-from immich_dbsync.service.session import rules_of
+from immich_dbsync.service.session import unfamiliar
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.records import Store
 from immich_dbsync.store.state import installed
@@ -26,31 +29,41 @@ BATCH = 500
 
 
 async def plan(
-    settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]", owner: OwnerId, root: Root, tally: Tally
+    settings: Settings,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    owner: OwnerId,
+    root: Root,
+    tally: Tally,
+    *,
+    prefix: bytes = b"",
 ) -> AsyncIterator[Action]:
-    """Every action that a full comparison of this root would lead to now. New files are hashed, nothing is written.
+    """Every action that a comparison of all at and below ``prefix`` would lead to now.
+
+    New files are hashed, nothing is written. Deletions that would become a hold for their number are shown one by one.
 
     Raises TriggersDiffer where our schema is not installed, RootLost when the root goes away.
     """
     store, library = Store(pool), Library(pool)
     with installed():
         row = await store.owner(owner)
-    known = Known(first_sight=row is None or not row.scanned)
+    rules = replace(rules_of(settings), grace_s=0.0)  # nothing is waited for: what is gone now is gone
+    known = Known(unfamiliar=unfamiliar(row, rules))
     observer = Observer(
         owner=owner,
         root=root,
         root_id=row.root_id if row else None,
         stfolders=await asyncio.to_thread(stfolders, root),
-        rules=replace(rules_of(settings), grace_s=0.0),  # nothing is waited for: what is gone now is gone
+        rules=rules,
         store=store,
         library=library,
         known=known,
     )
     planned: set[RelPath] = set()
-    for entries in batches(await store.catch_up_entries(owner), BATCH):
+    over = None if rules.retention_ns is None else timedelta(microseconds=rules.retention_ns // 1000)
+    for entries in batches(await store.catch_up_entries(owner, over), BATCH) if not prefix else ():
         for action in reconcile((await observer.look(entries=entries)).view):
             yield action
-    async for paths in _paths(store, owner, observer, tally):
+    async for paths in _paths(store, owner, observer, tally, prefix):
         fresh = [path for path in paths if path not in planned]
         planned.update(fresh)
         for action in await _decide(observer, fresh):
@@ -73,14 +86,18 @@ async def _decide(observer: Observer, paths: Collection[RelPath]) -> tuple[Actio
     return actions
 
 
-async def _paths(store: Store, owner: OwnerId, observer: Observer, tally: Tally) -> AsyncIterator[list[RelPath]]:
+async def _paths(
+    store: Store, owner: OwnerId, observer: Observer, tally: Tally, prefix: bytes
+) -> AsyncIterator[list[RelPath]]:
     """Batches of paths that do not agree: with their assets, then with their records."""
+    if prefix:
+        yield [valid_path(prefix)]
     after = b""
     while paths := await store.catch_up_paths(owner, after, BATCH):
-        yield paths
+        yield [path for path in paths if not prefix or path.startswith(prefix + b"/")]
         after = paths[-1]
     batch: list[RelPath] = []
-    async for path in differences(observer.root, observer.rules.names, store, owner, tally=tally):
+    async for path in differences(observer.root, observer.rules.names, store, owner, prefix=prefix, tally=tally):
         batch.append(path)
         if len(batch) >= BATCH:
             yield batch

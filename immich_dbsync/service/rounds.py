@@ -5,9 +5,13 @@ import random
 import time
 from collections import Counter
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
 
 import structlog
 
+from immich_dbsync.core.actions import Why
 from immich_dbsync.disk.marker import Health
 from immich_dbsync.disk.watch import Watch
 from immich_dbsync.model import RelPath
@@ -32,20 +36,35 @@ _JITTER = 0.1  # of the time between two scans, so that owners do not scan at th
 async def catch_up(sync: OwnerSync) -> None:
     """Have everything looked at whose asset changed while nobody listened: compared in SQL, not row by row."""
     await sync.store.clean_requests(sync.owner)
-    for entries in batches(await sync.store.catch_up_entries(sync.owner), BATCH):
+    if sync.known.unfamiliar is not Why.SETTINGS_CHANGED:  # else all of it waits for a person anyway, and says why
+        await sync.guard.judge_lost(None)
+    retention = sync.parts.rules.retention_ns
+    over = None if retention is None else timedelta(microseconds=retention // 1000)
+    for entries in batches(await sync.store.catch_up_entries(sync.owner, over), BATCH):
         await sync.look(entries=entries)
     after = b""
     while paths := await sync.store.catch_up_paths(sync.owner, after, BATCH):
         await sync.look(paths)
         after = paths[-1]
         await _room(sync)
+    for hold in await sync.parts.holds.close(sync.owner):
+        log.info("hold.closed", owner=str(sync.owner), hold=hold)
 
 
 async def _room(sync: OwnerSync) -> None:
     """Return when what was found so far is decided and few files wait to be hashed or uploaded."""
     # An event for each of these counters would cost more than looking at them.
-    while sync.behind() or len(sync.hashing) + len(sync.uploading) > BACKLOG:  # noqa: ASYNC110
+    while sync.todo.behind() or len(sync.hashing) + len(sync.uploading) > BACKLOG:  # noqa: ASYNC110
         await asyncio.sleep(_ROOM_S)
+
+
+def foreign_root(root: Path, expected: UUID | None) -> str:
+    """What an administrator can do about a folder that does not hold the mark that the database knows."""
+    marker = root / ".immich-dbsync" / "root-id"
+    return (
+        f"{root} is not the folder that was synced before: {marker} does not hold {expected}. Mount or"
+        " put back the right folder; if this is it, write that id into the file. Nothing is deleted meanwhile."
+    )
 
 
 def advice(observer: Observer, state: Health) -> str:
@@ -53,11 +72,7 @@ def advice(observer: Observer, state: Health) -> str:
     root = observer.root.path
     match state:
         case Health.MARKER_MISSING | Health.MARKER_FOREIGN:
-            marker = root / ".immich-dbsync" / "root-id"
-            return (
-                f"{root} is not the folder that was synced before: {marker} does not hold {observer.root_id}. Mount or"
-                " put back the right folder; if this is it, write that id into the file. Nothing is deleted meanwhile."
-            )
+            return foreign_root(root, observer.root_id)
         case Health.STFOLDER_LOST:
             return (
                 f"A folder in {root} has lost its .stfolder, so it may be a mount point without its mount. Mount it, or"
@@ -75,41 +90,50 @@ class Rounds:
         self._scan_interval = scan_interval
         self._left_told: dict[str, int] | None = None
         self._finished: Tally | None = None  # a full scan whose differences are still being looked at
+        self._began = datetime.now(UTC)  # by the database's clock once the first scan begins
+        self._summary: tuple[datetime, Tally] | None = None  # since when, and what the first scan found
+        self.tallies: dict[bytes, Tally] = {}  # of the last scan of each prefix
 
-    def start(self, group: asyncio.TaskGroup) -> None:
-        """Start all loops as tasks of ``group``."""
+    def start(self, group: asyncio.TaskGroup, *, watch: bool = True) -> None:
+        """Start all loops as tasks of ``group``; without ``watch`` nothing is looked at before it is asked for."""
         group.create_task(self._pump_forever())
         group.create_task(self._scan_forever())
-        group.create_task(self._watch_forever())
-        group.create_task(self._remind_forever())
+        if watch:
+            group.create_task(self._watch_forever())
+            group.create_task(self._remind_forever())
         group.create_task(self._mind_health_forever())
 
     # --- hints ---
 
     async def _pump_forever(self) -> None:
-        sync = self._sync
+        sync, todo = self._sync, self._sync.todo
         while True:
-            if paths := sync.agenda.take(time.monotonic(), BATCH):
+            if paths := todo.agenda.take(time.monotonic(), BATCH):
                 await sync.look(paths)
                 continue
-            if self._finished is not None and sync.quiet():
+            if self._finished is not None and sync.identified():
                 finished, self._finished = self._finished, None
                 await self._report(finished)
+            if self._summary is not None and sync.idle():
+                await self._summarize(*self._summary)
             await self._tell_what_is_left()
-            due = sync.agenda.next_due()
-            sync.hinted.clear()
+            due = todo.agenda.next_due()
+            todo.hinted.clear()
             try:
                 async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
-                    await sync.hinted.wait()
+                    await todo.hinted.wait()
             except TimeoutError:
                 pass
 
     async def _watch_forever(self) -> None:
         sync = self._sync
-        watch = Watch(sync.root, asyncio.Event())
+        watch, told = Watch(sync.root, asyncio.Event()), ""
         async for hints in watch:
-            if watch.trouble is not None:
-                await sync.store.set_problem(sync.owner, str(watch.trouble))
+            trouble = str(watch.trouble) if watch.trouble is not None else ""
+            if trouble != told:
+                await sync.store.set_problem(sync.owner, "watch", trouble or None)
+                log.warning("root.watch", owner=str(sync.owner), mode=watch.mode.value, reason=trouble)
+                told = trouble
             if hints.rescan:
                 if not sync.root.still_there():
                     raise RootLost(Health.REPLACED if sync.root.path.exists() else Health.MISSING)
@@ -121,15 +145,18 @@ class Rounds:
         """Tell `status` when the root's health changes, and look at everything when it is well again."""
         sync, before = self._sync, Health.OK
         while True:
-            state = await sync.parts.observer.health()
+            observer = sync.parts.observer
+            state = await observer.health()
             if state is not before:
-                await sync.store.set_problem(
-                    sync.owner, None if state is Health.OK else advice(sync.parts.observer, state)
-                )
+                problem = None if state is Health.OK else advice(observer, state)
+                await sync.store.set_problem(sync.owner, "root", problem)
                 log.warning("root.health", owner=str(sync.owner), state=state.value)
-                if state is Health.OK:
-                    sync.scan()
+            # A look may have found it otherwise for a moment, and left what it saw then.
+            if state is Health.OK and (before is not Health.OK or observer.was_unwell):
+                observer.was_unwell = False
+                sync.scan()
             before = state
+            await sync.mind_owner()
             await asyncio.sleep(_HEALTH_S)
 
     # --- scans ---
@@ -141,17 +168,19 @@ class Rounds:
 
     async def _scan_forever(self) -> None:
         sync = self._sync
+        self._began = await sync.store.now()
         while True:
             await sync.scan_wanted.wait()
             sync.scan_wanted.clear()
             prefixes, sync.to_scan = sync.to_scan, set()
-            sync.parts.known.scanning = True
+            sync.known.scanning = True
             for prefix in [b""] if b"" in prefixes else sorted(prefixes):
                 if not prefix:
                     # Mends what went wrong before, and what no event told of.
                     await catch_up(sync)
                 tally = Tally()
                 await self._scan(prefix, tally)
+                self.tallies[prefix] = tally
                 if not prefix:
                     self._finished = tally  # the pump reports it when what it found has been looked at
             if not sync.to_scan:
@@ -189,6 +218,20 @@ class Rounds:
             "unreadable": tally.unreadable,
             "left_alone": {reason.value: count for reason, count in tally.left_alone.items()},
         }
-        sync.parts.known.first_sight = False
-        await sync.store.set_scanned(sync.owner, counts, first_over=True)
+        if sync.known.unfamiliar is Why.FIRST_SIGHT:
+            self._summary = (self._began, tally)
+        sync.known.unfamiliar = None
+        await sync.store.set_scanned(sync.owner, counts, sync.parts.rules.digest)
         log.info("scan.finished", owner=str(sync.owner), **counts)
+
+    def reported(self) -> bool:
+        """Whether every full scan that was made has been worked off and written down."""
+        return self._finished is None
+
+    async def _summarize(self, since: datetime, tally: Tally) -> None:
+        """Write down what became of what the first scan found, now that all of it is done."""
+        sync, self._summary = self._sync, None
+        left = {reason.value: count for reason, count in tally.left_alone.items()}
+        left |= {why.value: count for why, count in Counter(sync.left.values()).items()}
+        summary = await sync.store.set_summary(sync.owner, since, {"files": tally.files, "left_alone": left})
+        log.info("scan.summary", owner=str(sync.owner), **summary)

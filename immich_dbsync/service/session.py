@@ -8,7 +8,7 @@ that is in hand; the next one begins as after a restart, which has to be right a
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,35 +17,36 @@ from pathlib import Path
 import asyncpg
 import structlog
 
+from immich_dbsync.core.actions import Why
 from immich_dbsync.core.backoff import Backoff
-from immich_dbsync.core.names import NameRules
 from immich_dbsync.disk.errors import QuarantineUnsafe
-from immich_dbsync.disk.marker import stfolders, write_marker
+from immich_dbsync.disk.marker import read_marker, stfolders, write_marker
 from immich_dbsync.disk.root import Root
 from immich_dbsync.errors import KeyRefused, RootUnusable
 from immich_dbsync.immich.api import Server
 from immich_dbsync.immich.library import Library, Owner
-from immich_dbsync.immich.media_types import IMAGE, SIDECAR, VIDEO
 from immich_dbsync.model import AssetId, OwnerId
+from immich_dbsync.service.asks import Answers
 from immich_dbsync.service.gate import Gate
 from immich_dbsync.service.listener import Listener, listening
-from immich_dbsync.service.observe import Known, Observer, RootLost, Rules
+from immich_dbsync.service.observe import Known, Observer, RootLost
 from immich_dbsync.service.owner import OwnerSync, Parts
-from immich_dbsync.service.rounds import Rounds, catch_up
+from immich_dbsync.service.rounds import Rounds, catch_up, foreign_root
+from immich_dbsync.service.rules import Rules, rules_of
 from immich_dbsync.service.workers import Workers
 from immich_dbsync.settings import Settings
 from immich_dbsync.store import install
-from immich_dbsync.store.records import Event, Store
+from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.records import Event, OwnerRow, Store
 
 log = structlog.get_logger()
 
 _DRAIN = 2000  # events taken at a time
 _ROOT_RETRY_S = 10.0  # until a missing root is looked for again
-_STANDBY_S = 5.0  # until another try to become the service of an owner whom another instance has
+_STANDBY_S = 2.0  # until another try to become the service of an owner whom another instance has
 STUCK = Backoff(first=1.0, most=60.0)
 """Between two looks at events whose consequences could not be carried out yet, in seconds."""
 
-_DAY_NS = 86_400 * 1_000_000_000
 _OVERFLOW = "overflow"
 _RESTORED = "restored"
 
@@ -56,17 +57,6 @@ class Account:
 
     owner: Owner
     key: str
-
-
-def rules_of(settings: Settings) -> Rules:
-    """What of the settings bears on decisions."""
-    days = settings.delete_threshold
-    return Rules(
-        names=NameRules(IMAGE | VIDEO, SIDECAR, settings.exclude),
-        delete_threshold_ns=days * _DAY_NS if days else None,
-        grace_s=settings.move_grace,
-        settle_ns=int(settings.settle_time * 1e9),
-    )
 
 
 async def accounts(library: Library, keys: Sequence[str]) -> tuple[list[Account], list[str]]:
@@ -87,6 +77,10 @@ async def accounts(library: Library, keys: Sequence[str]) -> tuple[list[Account]
     return list(found.values()), problems
 
 
+class _Done(Exception):
+    """Ends a group of tasks whose work is done."""
+
+
 class Session:
     """One database connection's worth of service."""
 
@@ -99,6 +93,8 @@ class Session:
         self._server = server
         self._library = Library(pool)
         self._store = Store(pool)
+        self._holds = Holds(pool)
+        self._rules = rules_of(settings)
         self._gate = Gate(server)
         self._slots = asyncio.Semaphore(settings.uploads)
         self._hashers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash")
@@ -125,13 +121,40 @@ class Session:
         sync_root = self._settings.require_sync_root()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._listener.watch_over())
-                group.create_task(self._gate.probe_forever())
-                group.create_task(self._drain_forever())
+                self._start(group)
                 for account in found:
                     group.create_task(self._sync_forever(account, sync_root / str(account.owner.id)))
         finally:
             self._hashers.shutdown(wait=False, cancel_futures=True)
+
+    async def once(self, account: Account, work: Callable[[Answers], Awaitable[None]]) -> bool:
+        """Sync one owner for as long as ``work`` takes; False where another instance is their service already.
+
+        Raises RootUnusable for a folder that can't be synced.
+        """
+        mine = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._start(group)
+                with Root(self._settings.require_sync_root() / str(account.owner.id)) as root:
+                    await self._check_marker(account.owner.id, root)
+                    mine = await self._listener.lock(account.owner.id)
+                    if mine:
+                        await self._sync(account, root, work)
+                raise _Done  # noqa: TRY301  # it ends the group
+        except* _Done:
+            pass
+        except* RootLost as errors:
+            raise RootUnusable(_sentence(errors, self._settings.require_sync_root())) from errors
+        finally:
+            self._hashers.shutdown(wait=False, cancel_futures=True)
+        return mine
+
+    def _start(self, group: asyncio.TaskGroup) -> None:
+        """Start what all owners' syncs need."""
+        group.create_task(self._listener.watch_over())
+        group.create_task(self._gate.probe_forever())
+        group.create_task(self._drain_forever())
 
     def _require_a_root(self, found: Sequence[Account]) -> None:
         """Raise RootUnusable when no owner's folder can be opened: then nothing can be synced."""
@@ -165,6 +188,10 @@ class Session:
                 again = None
             self._listener.news.clear()
             await self._drain()
+            if self._listener.asked.is_set():
+                self._listener.asked.clear()
+                for sync in self._syncs.values():
+                    sync.asked.set()
             if self._listener.missed.is_set():
                 self._listener.missed.clear()
                 log.warning("events.missed", advice="comparing everything with Immich")
@@ -178,48 +205,74 @@ class Session:
                 stuck: set[AssetId] = set()
                 if any(event.kind == _OVERFLOW for event in events):
                     self._listener.missed.set()
+                more = len(events) == _DRAIN
                 for owner in {event.owner_id for event in events if event.kind != _OVERFLOW}:
-                    stuck |= await self._act_on(owner, [event for event in events if event.owner_id == owner])
+                    theirs = [event for event in events if event.owner_id == owner]
+                    stuck |= await self._act_on(owner, theirs, more=more)
                 self._stuck.update(event.id for event in events if event.asset_id in stuck)
                 await self._store.drop_events([event.id for event in events if event.asset_id not in stuck])
 
-    async def _act_on(self, owner: OwnerId, events: Sequence[Event]) -> set[AssetId]:
+    async def _act_on(self, owner: OwnerId, events: Sequence[Event], *, more: bool) -> set[AssetId]:
         sync = self._syncs.get(owner)
         if sync is None:  # its root was lost meanwhile: the events wait for it
             return {event.asset_id for event in events}
         if restored := {event.asset_id for event in events if event.kind == _RESTORED}:
             await self._store.end_requests(owner, restored)
         try:
-            return await sync.changed_in_immich({event.asset_id for event in events})
+            return await sync.changed_in_immich({event.asset_id for event in events}, more=more)
         except RootLost:  # its own tasks find out as well, and open it anew
             return {event.asset_id for event in events}
 
     # --- owners ---
 
     async def _sync_forever(self, account: Account, path: Path) -> None:
-        """Sync one owner, whatever happens to the folder; a second instance stands by."""
-        owner = account.owner
-        while not await self._listener.lock(owner.id):
-            log.info("owner.standby", owner=str(owner.id), reason="another instance syncs this owner")
-            await asyncio.sleep(_STANDBY_S)
-        await self._store.register_owner(owner.id)
+        """Sync one owner whenever this instance has their folder and no other instance syncs them."""
+        owner = account.owner.id
         told: str | None = None
         while True:
-            reason = ""
+            reason, mine = "", False
             try:
                 with Root(path) as root:
-                    told = None
-                    await self._sync(account, root)
+                    await self._check_marker(owner, root)
+                    mine = await self._listener.lock(owner)
+                    if mine:
+                        told = None
+                        await self._sync(account, root)
             except* (RootUnusable, RootLost, QuarantineUnsafe) as errors:
                 reason = _sentence(errors, path)
-            if reason != told:
-                log.error("root.unusable", owner=str(owner.id), reason=reason)
+            if not reason:
+                reason = "another instance syncs this owner"
+                if reason != told:
+                    log.info("owner.standby", owner=str(owner), reason=reason)
                 told = reason
-            await self._store.set_problem(owner.id, reason)
+                await asyncio.sleep(_STANDBY_S)
+                continue
+            if reason != told:
+                log.error("root.unusable", owner=str(owner), reason=reason)
+                told = reason
+            # Told to `status`, unless another instance syncs this owner: it may have the folder.
+            if mine or await self._listener.lock(owner):
+                await self._store.register_owner(owner)
+                await self._store.set_problem(owner, "root", reason)
+                await self._listener.unlock(owner)
             await asyncio.sleep(_ROOT_RETRY_S)
 
-    async def _sync(self, account: Account, root: Root) -> None:
-        """Sync one owner until the root is lost."""
+    async def _check_marker(self, owner: OwnerId, root: Root) -> None:
+        """Raise RootUnusable for a folder that is not the one that was synced before, on this host or another."""
+        row = await self._store.owner(owner)
+        if row is None or row.root_id is None:
+            return
+        try:
+            marker = await asyncio.to_thread(read_marker, root)
+        except (ValueError, OSError) as error:
+            raise RootUnusable(f"{root.path / '.immich-dbsync'} can't be used: {error}. Mend or remove it") from error
+        if marker != row.root_id:
+            raise RootUnusable(foreign_root(root.path, row.root_id))
+
+    async def _sync(
+        self, account: Account, root: Root, work: Callable[[Answers], Awaitable[None]] | None = None
+    ) -> None:
+        """Sync one owner until the root is lost, or ``work`` is done."""
         owner = account.owner.id
         row = await self._store.register_owner(owner)
         try:
@@ -229,13 +282,13 @@ class Session:
             raise RootUnusable(f"{root.path / '.immich-dbsync'} can't be used: {error}. Mend or remove it") from error
         await self._store.set_root_id(owner, root_id)
         await self._store.set_stfolders(owner, folders)
-        rules, known = rules_of(self._settings), Known(first_sight=not row.scanned)
+        known = Known(unfamiliar=unfamiliar(row, self._rules))
         observer = Observer(
             owner=owner,
             root=root,
             root_id=root_id,
             stfolders=folders,
-            rules=rules,
+            rules=self._rules,
             store=self._store,
             library=self._library,
             known=known,
@@ -247,15 +300,17 @@ class Session:
                 root=root,
                 observer=observer,
                 known=known,
-                rules=rules,
+                rules=self._rules,
                 store=self._store,
+                holds=self._holds,
                 library=self._library,
                 server=self._server,
                 gate=self._gate,
             )
         )
         log.info("owner.started", owner=str(owner), email=account.owner.email, path=str(root.path))
-        await self._store.set_problem(owner, None)
+        await self._store.end_problems(owner)
+        await sync.guard.remember(self._store)
         rounds = Rounds(sync, scan_interval=self._settings.scan_interval)
         self._syncs[owner] = sync
         try:
@@ -263,12 +318,27 @@ class Session:
             async with asyncio.TaskGroup() as group:
                 workers = Workers(sync, slots=self._slots, hashers=self._hashers)
                 workers.start(group, uploads_at_once=self._settings.uploads)
-                rounds.start(group)
+                rounds.start(group, watch=work is None)
+                answers = Answers(sync, rounds, self._hashers)
+                if work is None:
+                    group.create_task(answers.answer_forever())
                 await self._drain()
                 self._listener.news.set()  # should something be stuck, then it is the drain's loop that tries again
                 await catch_up(sync)
+                if work is not None:
+                    await work(answers)
+                    raise _Done  # noqa: TRY301  # it ends the group
+        except* _Done:
+            pass
         finally:
             del self._syncs[owner]
+
+
+def unfamiliar(row: OwnerRow | None, rules: Rules) -> Why | None:
+    """Why removals that the next scan finds are to wait for a person; None for a root that is known."""
+    if row is None or not row.scanned:
+        return Why.FIRST_SIGHT
+    return Why.SETTINGS_CHANGED if row.rules != rules.digest else None
 
 
 def _sentence(errors: BaseExceptionGroup[Exception], path: Path) -> str:

@@ -6,25 +6,32 @@ that is missing is judged.
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
+from immich_dbsync.core.names import NameRules
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import hash_file
 from immich_dbsync.disk.marker import STATE
-from immich_dbsync.disk.quarantine import QUARANTINE, entries
+from immich_dbsync.disk.quarantine import QUARANTINE, QuarantineBatch, entries
 from immich_dbsync.disk.root import Root
+from immich_dbsync.disk.sidecars import candidates
 from immich_dbsync.immich.library import Library
-from immich_dbsync.model import Content, Entry, OwnerId, Record, RelPath, Stat
+from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Stat
+from immich_dbsync.service.carry_out import take_sidecars, today
+from immich_dbsync.service.threads import to_the_end
 from immich_dbsync.store.records import Deed, Store
 
 log = structlog.get_logger()
 
+_Stray = tuple[bytes, RelPath, Stat]
 
-async def sweep(owner: OwnerId, root: Root, store: Store, library: Library) -> None:
+
+async def sweep(owner: OwnerId, root: Root, store: Store, library: Library, names: NameRules) -> None:
     """Give every file in quarantine its entry, and end the entries whose files are not there any more.
 
-    Files that belong to no asset of the owner are only reported.
+    Files that belong to no asset of the owner are only reported. A sidecar that its picture left behind follows it.
     """
     known = await store.entry_locations(owner)
     there = await asyncio.to_thread(lambda: list(entries(root)))
@@ -34,22 +41,64 @@ async def sweep(owner: OwnerId, root: Root, store: Store, library: Library) -> N
     strays = [found for found in there if found[0] not in known]
     if not strays:
         return
+    pictures = [stray for stray in strays if names.name(stray[1].rpartition(b"/")[2], stray[1]) is None]
+    others = [stray for stray in strays if stray not in pictures]
     records = await store.records_of_view(owner, [path for _, path, _ in strays], [], [], [])
+    for stray in pictures:
+        entry = await _picture(root, owner, library, stray, records.get(stray[1]))
+        if entry is not None:
+            record = records.get(entry.path)
+            ends = record is not None and record.content == entry.content
+            await _add(store, owner, [entry], end_records=ends)
+            await _add(store, owner, await to_the_end(_sidecars, root, entry, names), end_records=False)
+    if others:
+        await _add(store, owner, await _orphans(root, owner, store, others), end_records=False)
+
+
+async def _add(store: Store, owner: OwnerId, found: Sequence[Entry], *, end_records: bool) -> None:
+    if not found:
+        return
+    await store.add_entries(owner, found, end_records=end_records)
+    why = "found in quarantine after a restart"
+    await store.remember(owner, [Deed("quarantine", why, entry.path, entry.asset_id) for entry in found])
+    for entry in found:
+        log.info("quarantine.found", owner=str(owner), path=entry.path)
+
+
+async def _picture(root: Root, owner: OwnerId, library: Library, stray: _Stray, record: Record | None) -> Entry | None:
+    location, path, stat = stray
+    content = await _content(root, location, record, stat)
+    if content is None:
+        return None
+    assets = await library.assets(owner, [], [content.sha1])
+    asset_id = record.asset_id if record is not None and record.content == content else None
+    asset_id = asset_id or next((asset.id for asset in assets.values() if asset.sha1 == content.sha1), None)
+    if asset_id is None:
+        log.warning("quarantine.stray", owner=str(owner), path=path, location=location)
+        return None
+    return Entry(0, path, location, stat, content, asset_id)
+
+
+def _sidecars(root: Root, entry: Entry, names: NameRules) -> list[Entry]:
+    with QuarantineBatch(root, today()) as batch:
+        return take_sidecars(batch, root, entry.path, entry.asset_id, names)
+
+
+async def _orphans(root: Root, owner: OwnerId, store: Store, strays: Sequence[_Stray]) -> list[Entry]:
+    """Entries for sidecars, by the pictures in quarantine that they were taken out with."""
+    found = []
+    known = {each.path: each.asset_id for each in await store.all_entries(owner)}
+    by_sidecar: dict[RelPath, AssetId] = {}
+    for path, asset in known.items():
+        for sidecar in candidates(path):
+            by_sidecar.setdefault(sidecar, asset)
     for location, path, stat in strays:
-        record = records.get(path)
-        content = await _content(root, location, record, stat)
-        if content is None:
-            continue
-        assets = await library.assets(owner, [], [content.sha1])
-        asset_id = record.asset_id if record is not None and record.content == content else None
-        asset_id = asset_id or next(iter(assets), None)
-        if asset_id is None:
+        content = await _content(root, location, None, stat)
+        if content is not None and path in by_sidecar:
+            found.append(Entry(0, path, location, stat, content, by_sidecar[path]))
+        else:
             log.warning("quarantine.stray", owner=str(owner), path=path, location=location)
-            continue
-        ends = record is not None and record.content == content
-        await store.add_entries(owner, [Entry(0, path, location, stat, content, asset_id)], end_records=ends)
-        await store.remember(owner, [Deed("quarantine", "found in quarantine after a restart", path, asset_id)])
-        log.info("quarantine.found", owner=str(owner), path=path)
+    return found
 
 
 async def _content(root: Root, location: bytes, record: Record | None, stat: Stat) -> Content | None:

@@ -1,21 +1,24 @@
-"""Row 1: sends files to Immich and ties their paths to the assets that come of it."""
+"""Rows 1 and 9: sends files to Immich, ties their paths to the assets that come of it, and replaces edited ones."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 import xxhash
 
+from immich_dbsync.core.actions import Action, Replace
+from immich_dbsync.disk import sidecars
 from immich_dbsync.disk.at import stat_of
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import BLOCK
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
 from immich_dbsync.immich.library import Library
-from immich_dbsync.model import AssetId, Content, OwnerId, Record, RelPath, Stat, Status
+from immich_dbsync.model import Asset, AssetId, Content, OwnerId, Record, RelPath, Stat, Status
+from immich_dbsync.service.observe import Known
 from immich_dbsync.store.records import Deed, Store
 
 log = structlog.get_logger()
@@ -23,9 +26,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One content to upload: the records of every path that holds it, the one to read first."""
+    """One content to upload: the records of every path that holds it, the one to read first.
+
+    ``replaces`` is the edit that it comes from, if any.
+    """
 
     records: tuple[Record, ...]
+    replaces: Replace | None = None
 
     @property
     def content(self) -> Content:
@@ -39,60 +46,173 @@ class Sender(Protocol):
     owner: OwnerId
     key: str
     root: Root
+    known: Known
     store: Store
     library: Library
     server: api.Server
+    requesting: set[AssetId]
+    editing: asyncio.Lock
+
+    async def decide(self, path: RelPath) -> Action | None:
+        """What the table says of this path right now."""
 
 
 async def send(sender: Sender, job: Job) -> bool:
-    """Upload the content, verify it, tie its paths; False where the file is not as it was and must be looked at anew.
+    """Have the content in Immich, verify it, tie its paths; False where it must be looked at anew.
 
     Raises ApiError as the server answers. Abandoned at any point, the next start finds the content in Immich, or not,
     by its checksum.
     """
+    if job.replaces is not None:
+        return await _replace(sender, job, job.replaces)
+    sent = await _upload(sender, job)
+    if sent is None:
+        return False
+    asset, duplicate = sent
+    await sender.store.upsert(sender.owner, [replace(record, asset_id=asset.id) for record in job.records])
+    why = "Immich had it already" if duplicate else "new in the folder"
+    await sender.store.remember(sender.owner, [Deed("upload", why, r.path, asset.id) for r in job.records])
+    path = job.records[0].path
+    log.info("file.uploaded", owner=str(sender.owner), path=path, asset=str(asset.id), duplicate=duplicate)
+    return True
+
+
+async def _upload(sender: Sender, job: Job) -> tuple[Asset, bool] | None:
+    """The active asset that holds the content now, and whether it was there before; None where there is none."""
     source = job.records[0]
     try:
         uploaded, intact = await _transfer(sender, source)
     except (FileNotFoundError, NotTaken, ChangedWhileRead):
-        return False
+        return None
     if not intact:
         await _take_back(sender, source.path, uploaded)
-        return False
+        return None
     assets = await sender.library.assets(sender.owner, [uploaded.asset_id], [])
     asset = assets.get(uploaded.asset_id)
     if asset is None or asset.status is not Status.ACTIVE:
-        return False  # deleted meanwhile, or a duplicate of one in the trash, of which the answer gives no hint
+        return None  # deleted meanwhile, or a duplicate of one in the trash, of which the answer gives no hint
     if asset.sha1 != source.content.sha1:
         problem = "Immich stored other bytes than were sent; look at its storage"
-        await sender.store.upsert(sender.owner, [_with(record, None, problem) for record in job.records])
+        await sender.store.upsert(sender.owner, [replace(record, problem=problem) for record in job.records])
         await sender.store.remember(sender.owner, [Deed("refused", problem, source.path, asset.id)])
         log.error("upload.corrupted", owner=str(sender.owner), path=source.path, asset=str(asset.id))
-        return False
-    await sender.store.upsert(sender.owner, [_with(record, asset.id, None) for record in job.records])
-    why = "Immich had it already" if uploaded.duplicate else "new in the folder"
-    await sender.store.remember(sender.owner, [Deed("upload", why, r.path, asset.id) for r in job.records])
-    log.info(
-        "file.uploaded", owner=str(sender.owner), path=source.path, asset=str(asset.id), duplicate=uploaded.duplicate
-    )
-    return True
+        return None
+    return asset, uploaded.duplicate
 
 
 async def refuse(sender: Sender, job: Job, problem: str) -> None:
     """Immich does not take this file: note why, so that it is not sent again before it changes."""
-    await sender.store.upsert(sender.owner, [_with(record, None, problem) for record in job.records])
+    await sender.store.upsert(sender.owner, [replace(record, problem=problem) for record in job.records])
     await sender.store.remember(sender.owner, [Deed("refused", problem, record.path) for record in job.records])
     log.warning("upload.refused", owner=str(sender.owner), path=job.records[0].path, reason=problem)
 
 
+# --- row 9 ---
+
+
+async def _replace(sender: Sender, job: Job, edit: Replace) -> bool:
+    """Upload or restore the new content, copy to it what the old asset has, trash that, tie the path: in this order.
+
+    Whatever is done before an interruption is found done by the next try, and the record comes last.
+    """
+    new = await _new_asset(sender, job)
+    if new is None:
+        return False
+    async with sender.editing:
+        return await _take_its_place(sender, job, edit, new)
+
+
+async def _take_its_place(sender: Sender, job: Job, edit: Replace, new: AssetId) -> bool:
+    """All of an edit that follows the upload."""
+    now = await sender.decide(edit.path)
+    if not isinstance(now, Replace) or (now.content, now.old) != (edit.content, edit.old):
+        return False
+    if now.copy:
+        try:
+            await sender.server.copy(sender.key, now.old, new)
+        except api.NotPermitted as error:
+            await _cannot_copy(sender, error)
+            now = replace(now, trash_old=False, copy=False)
+        except api.BatchRefused:
+            return False  # the old asset is gone: then there is nothing to copy, and the next look says so
+    trashed = now.trash_old and await _trash_old(sender, now.old)
+    await sender.store.upsert(sender.owner, [replace(record, asset_id=new) for record in job.records])
+    why = "edited; its old asset is in the trash" if trashed else "edited; its old asset stays"
+    await sender.store.remember(sender.owner, [Deed("replace", why, edit.path, new)])
+    log.info(
+        "file.replaced",
+        owner=str(sender.owner),
+        path=edit.path,
+        asset=str(new),
+        old=str(now.old),
+        copied=now.copy,
+        trashed=trashed,
+    )
+    return True
+
+
+async def _new_asset(sender: Sender, job: Job) -> AssetId | None:
+    """The active asset of the new content: there already, restored, or uploaded."""
+    there = [
+        asset
+        for asset in (await sender.library.assets(sender.owner, [], [job.content.sha1])).values()
+        if asset.sha1 == job.content.sha1
+    ]
+    if not there:
+        sent = await _upload(sender, job)
+        return sent[0].id if sent is not None else None
+    [asset] = there
+    if asset.status is Status.TRASHED:
+        try:
+            await sender.server.restore(sender.key, [asset.id])
+        except api.BatchRefused:
+            return None
+        await sender.store.end_requests(sender.owner, [asset.id])
+        await sender.store.supersede(sender.owner, [asset.id])
+        [asset] = (await sender.library.assets(sender.owner, [asset.id], [])).values() or [asset]
+    return asset.id if asset.status is Status.ACTIVE else None
+
+
+async def _trash_old(sender: Sender, old: AssetId) -> bool:
+    """Trash the asset of the content that was edited away; False where Immich refuses it."""
+    await sender.store.request_trash(sender.owner, [old])
+    sender.requesting.add(old)
+    try:
+        await sender.server.trash(sender.key, [old])
+    except api.BatchRefused:  # in the locked folder, say
+        await sender.store.end_requests(sender.owner, [old])
+        return False
+    finally:
+        sender.requesting.discard(old)
+    return True
+
+
+async def _cannot_copy(sender: Sender, error: api.NotPermitted) -> None:
+    """Say once that edited pictures leave their old assets where they are."""
+    if not sender.known.may_copy:
+        return
+    sender.known.may_copy = False
+    advice = (
+        f"Edited pictures are uploaded, but their old versions stay in Immich, with their albums: {error}."
+        " Give the API key the permission asset.copy and restart the service."
+    )
+    await sender.store.set_problem(sender.owner, "copy", advice)
+    log.warning("copy.not_permitted", owner=str(sender.owner), reason=str(error))
+
+
+# --- the bytes ---
+
+
 async def _transfer(sender: Sender, source: Record) -> tuple[api.Uploaded, bool]:
     """Send one file's bytes; also whether file and bytes were the recorded ones from beginning to end."""
+    sidecar = await asyncio.to_thread(_sidecar, sender.root, source.path)
     fd, before = await asyncio.to_thread(sender.root.open_file, source.path)
     try:
         if before != source.stat:
             raise ChangedWhileRead(source.path)
         digest = xxhash.xxh3_128()
         name = source.path.rpartition(b"/")[2]
-        upload = api.Upload(name, before.size, before.mtime_ns, source.content.sha1)
+        upload = api.Upload(name, before.size, before.mtime_ns, source.content.sha1, sidecar)
         uploaded = await sender.server.upload(sender.key, upload, _body(fd, source.path, before, digest))
         after = stat_of(os.fstat(fd))
     finally:
@@ -100,6 +220,14 @@ async def _transfer(sender: Sender, source: Record) -> tuple[api.Uploaded, bool]
     # A duplicate may be answered before the body was read.
     whole = uploaded.duplicate or digest.digest() == source.content.xxh3
     return uploaded, whole and after.same_file(before)  # a rename or chmod meanwhile moves the ctime alone
+
+
+def _sidecar(root: Root, path: RelPath) -> tuple[bytes, bytes] | None:
+    """Name and bytes of the sidecar that goes with this picture."""
+    for found in sidecars.sidecars(root, path):
+        if (content := sidecars.read(root, found)) is not None:
+            return found.rpartition(b"/")[2], content
+    return None
 
 
 async def _body(fd: int, path: RelPath, stat: Stat, digest: xxhash.xxh3_128) -> AsyncIterator[bytes]:
@@ -117,14 +245,15 @@ async def _body(fd: int, path: RelPath, stat: Stat, digest: xxhash.xxh3_128) -> 
 async def _take_back(sender: Sender, path: RelPath, uploaded: api.Uploaded) -> None:
     """The file changed while it was sent: what Immich has now is neither its old nor its new content."""
     log.info("upload.changed_meanwhile", owner=str(sender.owner), path=path, asset=str(uploaded.asset_id))
-    records = await sender.store.records_of_view(sender.owner, [], [uploaded.asset_id], [], [])
-    tied = any(record.asset_id == uploaded.asset_id for record in records.values())  # to another path, meanwhile
-    if not uploaded.duplicate and not tied:
-        await sender.store.request_trash(sender.owner, [uploaded.asset_id])
-        await sender.server.trash(sender.key, [uploaded.asset_id])
-        why = "the file changed while it was uploaded"
-        await sender.store.remember(sender.owner, [Deed("trash", why, path, uploaded.asset_id)])
+    if uploaded.duplicate or await _is_tied(sender, [uploaded.asset_id]):
+        return
+    await sender.store.request_trash(sender.owner, [uploaded.asset_id])
+    await sender.server.trash(sender.key, [uploaded.asset_id])
+    why = "the file changed while it was uploaded"
+    await sender.store.remember(sender.owner, [Deed("trash", why, path, uploaded.asset_id)])
 
 
-def _with(record: Record, asset_id: AssetId | None, problem: str | None) -> Record:
-    return Record(record.path, record.stat, record.content, asset_id, record.racy, problem)
+async def _is_tied(sender: Sender, assets: Collection[AssetId]) -> bool:
+    """Whether another path is tied to one of these assets, meanwhile."""
+    records = await sender.store.records_of_view(sender.owner, [], assets, [], [])
+    return any(record.asset_id in assets for record in records.values())

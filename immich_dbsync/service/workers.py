@@ -8,26 +8,30 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
 from immich_dbsync.core.actions import Restore, Trash, Why
-from immich_dbsync.core.reconcile import View
+from immich_dbsync.core.guards import FOLDER_MIN, WINDOW_S
+from immich_dbsync.core.view import View
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
-from immich_dbsync.disk.hashing import hash_file
+from immich_dbsync.disk.hashing import Hashed, hash_file, xxh3_of_file
 from immich_dbsync.immich import api
-from immich_dbsync.model import AssetId, RelPath, Status
+from immich_dbsync.model import AssetId, Direction, RelPath, Status
 from immich_dbsync.service import uploads
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.requests import KeyedRequest, batches, send_split
 from immich_dbsync.store.records import Deed
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 _KEY_PAUSE_S = 60.0  # until a refused key is tried again: an administrator may have mended it
 _QUOTA_PAUSE_S = 300.0  # until uploads are tried again after the quota was used up
 _AFTERWARDS_S = 0.5  # until what was uploaded is looked at again
 _REQUEST_PATHS = 500  # paths looked at for one request
+_PASS_S = 0.05  # between two looks whether a pass of deletions is whole
 
 
 class Workers:
@@ -49,7 +53,8 @@ class Workers:
             group.create_task(self._hash_forever())
         for _ in range(uploads_at_once):
             group.create_task(self._upload_forever())
-        group.create_task(self._request_forever())
+        group.create_task(self._trash_forever())
+        group.create_task(self._restore_forever())
 
     # --- hashing ---
 
@@ -59,9 +64,7 @@ class Workers:
             path = await sync.to_hash.get()
             again = True
             try:
-                work = partial(hash_file, sync.root, path, stopped=self._ended.is_set)
-                hashed = await asyncio.get_running_loop().run_in_executor(self._hashers, work)
-                sync.parts.known.identified[path] = hashed
+                sync.known.identified[path] = await self._identify(path)
             except (FileNotFoundError, ChangedWhileRead):
                 pass  # the next look tells what became of it
             except (NotTaken, OSError) as error:
@@ -74,6 +77,22 @@ class Workers:
                 sync.hashing.pop(path, None)
             if again:
                 sync.hint([path])
+
+    async def _identify(self, path: RelPath) -> Hashed:
+        """The file's digests; where it is a copy of a recorded one, without computing SHA-1."""
+        sync, stopped = self._sync, self._ended.is_set
+        size = sync.hashing[path]
+        if await sync.store.sizes_recorded(sync.owner, [size]):
+            started = time.time_ns()
+            before = await asyncio.to_thread(sync.root.stat, path)
+            xxh3 = await self._hash(partial(xxh3_of_file, sync.root, path, stopped=stopped))
+            content = await sync.store.content_of_copy(sync.owner, size, xxh3)
+            if content is not None and before is not None and await asyncio.to_thread(sync.root.stat, path) == before:
+                return Hashed(content, before, started)
+        return await self._hash(partial(hash_file, sync.root, path, stopped=stopped))
+
+    async def _hash(self, work: "partial[T]") -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._hashers, work)
 
     # --- uploads ---
 
@@ -101,29 +120,64 @@ class Workers:
         await self._set_problem("key", None)
         await self._set_problem("quota", None)
         if not tied:
-            self._sync.retry(paths)
+            self._sync.todo.retry(paths)
             return
-        self._sync.succeeded(paths)
+        self._sync.todo.succeeded(paths)
         # Whatever happened to files and asset meanwhile is seen then, many at a time.
         self._sync.hint(paths, after=_AFTERWARDS_S)
 
     # --- requests ---
 
-    async def _request_forever(self) -> None:
+    async def _restore_forever(self) -> None:
         sync = self._sync
         while True:
-            await sync.request_wanted.wait()
-            sync.request_wanted.clear()
-            wanted, sync.to_request = sorted(sync.to_request), set()
-            for paths in batches(wanted, _REQUEST_PATHS):
-                async with self._failures(paths):
-                    await self._ready()
-                    await self._request(paths)
+            await sync.restore_wanted.wait()
+            sync.restore_wanted.clear()
+            wanted, sync.to_restore = sorted(sync.to_restore), set()
+            with sync.request_in_hand():
+                await self._request_all(wanted)
+
+    async def _trash_forever(self) -> None:
+        sync = self._sync
+        while True:
+            await sync.trash_wanted.wait()
+            await self._whole_pass()
+            sync.trash_wanted.clear()
+            wanted, sync.to_trash = sync.to_trash, {}
+            asked = sorted(path for path, approved in wanted.items() if not approved)
+            with sync.request_in_hand():
+                why = await sync.guard.judge(Direction.FOLDER, asked) if asked else None
+                if why is not None:
+                    await sync.hold_back(asked, why)
+                    wanted = {path: approved for path, approved in wanted.items() if approved}
+                await self._request_all(sorted(wanted))
+
+    async def _request_all(self, wanted: Sequence[RelPath]) -> None:
+        for paths in batches(wanted, _REQUEST_PATHS):
+            async with self._failures(paths):
+                await self._ready()
+                await self._request(paths)
+
+    async def _whole_pass(self) -> None:
+        """Return when deletions that belong together are all known, so that they can be judged as a whole.
+
+        A few are not waited for. Of many, as when a folder is emptied, the last is found missing later than the first.
+        """
+        sync, known = self._sync, self._sync.known
+        last = time.monotonic() + WINDOW_S
+        while (now := time.monotonic()) < last:
+            young = known.young(now, sync.parts.rules.grace_s)
+            many = young + len(sync.to_trash) >= FOLDER_MIN
+            if not (known.scanning or (many and (young or sync.looking()))):
+                return
+            await asyncio.sleep(_PASS_S)
 
     async def _request(self, paths: Collection[RelPath]) -> None:
         """Ask for what the last look still wants: trash first, then restore."""
         sync = self._sync
-        view, trash, restore = await sync.last_look(paths)
+        view, plan = await sync.last_look(paths)
+        trash = [action for action in plan if isinstance(action, Trash)]
+        restore = [action for action in plan if isinstance(action, Restore)]
         actions: list[Trash | Restore] = [*trash, *restore]
         ids = {action.asset_id for action in actions}
         sync.requesting |= ids
@@ -135,11 +189,11 @@ class Workers:
         for action in actions:
             asked = action.paths if isinstance(action, Trash) else (action.path,)
             if action.asset_id in done:
-                sync.succeeded(asked)
+                sync.todo.succeeded(asked)
                 sync.hint(asked)
             else:
                 sync.leave(asked, Why.NOT_ALLOWED)
-                sync.retry(asked)
+                sync.todo.retry(asked)
 
     async def _trash(self, actions: Sequence[Trash]) -> list[AssetId]:
         """Row 11: trash these assets and end their records; returns those that Immich trashed."""
@@ -154,6 +208,11 @@ class Workers:
         await sync.store.drop(sync.owner, [path for asset in done for path in gone[asset]], tied_to=done)
         why = "the file was deleted from the folder"
         await self._note("trash", why, [(path, asset) for asset in done for path in gone[asset]])
+        sync.guard.note(
+            Direction.FOLDER, [p for a in actions if a.asset_id in done and not a.approved for p in a.paths]
+        )
+        for path in (path for asset in done for path in gone[asset]):
+            sync.known.gone_since.pop(path, None)
         return done
 
     async def _restore(self, view: View, actions: Sequence[Restore]) -> list[AssetId]:
@@ -208,10 +267,10 @@ class Workers:
             if error.retry_after:
                 sync.hint(paths, after=error.retry_after)
             else:
-                sync.retry(paths)
+                sync.todo.retry(paths)
         except api.KeyRejected as error:
             self._requests_from = time.monotonic() + _KEY_PAUSE_S
-            advice = "Make a new key with asset.upload and asset.delete."
+            advice = "Make a new key with asset.upload, asset.delete and asset.copy."
             await self._set_problem("key", f"Immich refuses the API key: {error}. {advice}")
             sync.hint(paths, after=_KEY_PAUSE_S)
         except api.QuotaExceeded as error:
@@ -224,7 +283,6 @@ class Workers:
         if problem == self._problems.get(kind):
             return
         self._problems[kind] = problem
-        told = " ".join(sentence for sentence in self._problems.values() if sentence)
-        await self._sync.store.set_problem(self._sync.owner, told or None)
+        await self._sync.store.set_problem(self._sync.owner, kind, problem)
         if problem is not None:
             log.error("owner.paused", owner=str(self._sync.owner), reason=problem)

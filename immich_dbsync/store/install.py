@@ -21,7 +21,20 @@ from immich_dbsync.store import expected
 from immich_dbsync.store.expected import Part, Row
 
 REQUIRED_COLUMNS: dict[str, frozenset[str]] = {
-    "asset": frozenset({"id", "ownerId", "checksum", "status", "deletedAt", "createdAt", "libraryId"}),
+    "asset": frozenset(
+        {
+            "id",
+            "ownerId",
+            "checksum",
+            "status",
+            "deletedAt",
+            "createdAt",
+            "libraryId",
+            "livePhotoVideoId",
+            "visibility",
+            "isFavorite",
+        }
+    ),
     "user": frozenset({"id", "email", "name", "status", "deletedAt"}),
     "api_key": frozenset({"key", "userId"}),
     "version_history": frozenset({"version"}),

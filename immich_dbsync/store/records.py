@@ -7,13 +7,14 @@ column by column, so that a thousand rows cost one round trip.
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from immich_dbsync import sql
-from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
+from immich_dbsync.model import AssetId, Content, Decision, Entry, Hold, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
 
 _SIGN = 1 << 63
 
@@ -29,11 +30,15 @@ def _unsigned(inode: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class OwnerRow:
-    """What we keep of an owner: the id that their root's marker must hold, and whether a first scan has ended."""
+    """What we keep of an owner: the id that their root's marker must hold, and whether a first scan has ended.
+
+    ``rules``: digest of the settings under which the last full scan was worked off.
+    """
 
     root_id: UUID | None
     scanned: bool
     stfolders: frozenset[bytes] = frozenset()
+    rules: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,17 @@ class Listed:
     racy: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a file should hold by its record; ``damaged``: what it was found to hold instead."""
+
+    path: RelPath
+    stat: Stat
+    racy: bool
+    xxh3: Xxh3
+    damaged: Xxh3 | None
+
+
 class Store:
     """Our tables as seen by one pool."""
 
@@ -81,7 +97,7 @@ class Store:
     async def owner(self, owner: OwnerId) -> OwnerRow | None:
         """What is known of the owner; None where they were never synced."""
         row = await self._pool.fetchrow(sql.block("store", "owner"), owner)
-        return OwnerRow(row["root_id"], row["scanned"], frozenset(row["stfolders"])) if row else None
+        return OwnerRow(row["root_id"], row["scanned"], frozenset(row["stfolders"]), row["rules"]) if row else None
 
     async def set_root_id(self, owner: OwnerId, root_id: UUID) -> None:
         """Note what the marker in the owner's root says."""
@@ -91,17 +107,32 @@ class Store:
         """Note which folders of the root hold a ``.stfolder`` when all is well."""
         await self._execute("owner_stfolders", owner, sorted(folders))
 
-    async def set_problem(self, owner: OwnerId, problem: str | None) -> None:
-        """Note why the owner's sync waits; None when it does not."""
-        await self._execute("owner_problem", owner, problem)
+    async def set_problem(self, owner: OwnerId, kind: str, problem: str | None) -> None:
+        """Note why the owner's sync waits; None when it does not, or not for this kind of reason."""
+        await self._execute("owner_problem", owner, kind, problem)
+
+    async def end_problems(self, owner: OwnerId) -> None:
+        """Forget all reasons: whatever still stands is noted again."""
+        await self._execute("owner_problems_end", owner)
 
     async def set_undecided(self, owner: OwnerId, counts: dict[str, int]) -> None:
         """Note why files are left alone now, and how many."""
         await self._execute("owner_undecided", owner, json.dumps(counts))
 
-    async def set_scanned(self, owner: OwnerId, counts: dict[str, Any], *, first_over: bool) -> None:
-        """Note what a full scan counted, and whether the first one is over."""
-        await self._execute("owner_scanned", owner, json.dumps(counts), first_over)
+    async def set_scanned(self, owner: OwnerId, counts: dict[str, Any], rules: str) -> None:
+        """Note what a full scan counted, and the digest of the settings under which it was worked off."""
+        await self._execute("owner_scanned", owner, json.dumps(counts), rules)
+
+    async def set_summary(self, owner: OwnerId, since: datetime, counts: dict[str, Any]) -> dict[str, Any]:
+        """Note what became of the first scan's files: ``counts`` and what the history says since; returns it."""
+        rows = await self._fetch("owner_summary", owner, since, json.dumps(counts))
+        summary: dict[str, Any] = json.loads(rows[0]["summary"])
+        return summary
+
+    async def now(self) -> datetime:
+        """The database's time."""
+        now: datetime = await self._pool.fetchval("select clock_timestamp()")
+        return now
 
     async def records_of_view(
         self,
@@ -122,6 +153,11 @@ class Store:
         rows = await self._fetch("record_page", owner, after, before, limit)
         return [Listed(RelPath(row["path"]), _stat(row), row["racy"]) for row in rows]
 
+    async def content_page(self, owner: OwnerId, after: bytes, before: bytes | None, limit: int) -> list[Expected]:
+        """The same, with what each file should hold."""
+        rows = await self._fetch("content_page", owner, after, before, limit)
+        return [Expected(RelPath(r["path"]), _stat(r), r["racy"], Xxh3(r["xxh3"]), r["damaged"]) for r in rows]
+
     async def upsert(self, owner: OwnerId, records: Sequence[Record], ended_entries: Collection[int] = ()) -> None:
         """Write records, each replacing what was known of its path, and end these quarantine entries."""
         await self._execute(
@@ -137,6 +173,8 @@ class Store:
             [r.content.sha1 for r in records],
             [r.asset_id for r in records],
             [r.problem for r in records],
+            [r.hold.id if r.hold is not None else None for r in records],
+            [r.damaged for r in records],
             list(ended_entries),
         )
 
@@ -160,6 +198,10 @@ class Store:
         """What lies in quarantine for these assets, what may go back to these paths, and the entries with these ids."""
         rows = await self._fetch("entries_of_view", owner, list(assets), list(ids), list(paths))
         return tuple(_entry(row) for row in rows)
+
+    async def all_entries(self, owner: OwnerId) -> list[Entry]:
+        """Everything in quarantine, oldest first."""
+        return [_entry(row) for row in await self._fetch("all_entries", owner)]
 
     async def entry_locations(self, owner: OwnerId) -> dict[bytes, int]:
         """Every quarantined file that is known: its location to its entry's id."""
@@ -188,6 +230,10 @@ class Store:
     async def supersede(self, owner: OwnerId, assets: Collection[AssetId] = (), ids: Collection[int] = ()) -> None:
         """Mark entries as never to be put back: the owner brought the picture back themselves."""
         await self._execute("entry_supersede", owner, list(assets), list(ids))
+
+    async def note_gone(self, owner: OwnerId, ids: Collection[int]) -> None:
+        """Note that the assets of these entries were deleted for good."""
+        await self._execute("entry_gone", owner, list(ids))
 
     async def remember(self, owner: OwnerId, deeds: Iterable[Deed]) -> None:
         """Write lines of history."""
@@ -235,9 +281,26 @@ class Store:
         """Up to ``limit`` paths, in byte order, whose asset is not what the record says or that have none yet."""
         return [RelPath(row["path"]) for row in await self._fetch("catch_up_records", owner, after, limit)]
 
-    async def catch_up_entries(self, owner: OwnerId) -> list[int]:
-        """Quarantine entries whose asset is active again."""
-        return [row["id"] for row in await self._fetch("catch_up_entries", owner)]
+    async def catch_up_entries(self, owner: OwnerId, retention: timedelta | None) -> list[int]:
+        """Quarantine entries whose asset is active again or gone, as far as that is news or the retention is over."""
+        return [row["id"] for row in await self._fetch("catch_up_entries", owner, retention)]
+
+    # --- copies ---
+
+    async def sizes_recorded(self, owner: OwnerId, sizes: Collection[int]) -> frozenset[int]:
+        """Which of these sizes some recorded file has."""
+        return frozenset(row["size"] for row in await self._fetch("sizes_recorded", owner, list(sizes)))
+
+    async def content_of_copy(self, owner: OwnerId, size: int, xxh3: Xxh3) -> Content | None:
+        """The recorded content of this size with this XXH3; None where there is none."""
+        rows = await self._fetch("content_of_copy", owner, size, xxh3)
+        return Content(Sha1(rows[0]["sha1"]), xxh3) if rows else None
+
+    # --- damage ---
+
+    async def set_damage(self, owner: OwnerId, path: RelPath, found: Xxh3 | None) -> None:
+        """Note which other bytes were found under an unchanged stat; None when all is well."""
+        await self._execute("damage_set", owner, path, found)
 
     async def _execute(self, name: str, *arguments: object) -> None:
         await self._pool.execute(sql.block("store", name), *arguments)
@@ -252,7 +315,12 @@ def _stat(row: asyncpg.Record) -> Stat:
 
 def _record(row: asyncpg.Record) -> Record:
     content = Content(Sha1(row["sha1"]), Xxh3(row["xxh3"]))
-    return Record(RelPath(row["path"]), _stat(row), content, row["asset_id"], row["racy"], row["problem"])
+    # A hold whose row is gone, as after a restored backup, is none.
+    hold = Hold(row["hold_id"], Decision(row["decision"])) if row["decision"] is not None else None
+    damaged = Xxh3(row["damaged"]) if row["damaged"] is not None else None
+    return Record(
+        RelPath(row["path"]), _stat(row), content, row["asset_id"], row["racy"], row["problem"], hold, damaged
+    )
 
 
 def _entry(row: asyncpg.Record) -> Entry:
@@ -264,4 +332,6 @@ def _entry(row: asyncpg.Record) -> Entry:
         Content(Sha1(row["sha1"]), Xxh3(row["xxh3"])),
         row["asset_id"],
         row["superseded"],
+        row["at_ns"],
+        row["gone"],
     )

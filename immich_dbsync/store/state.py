@@ -16,23 +16,26 @@ from immich_dbsync.model import OwnerId
 
 @dataclass(frozen=True, slots=True)
 class OwnerState:
-    """One owner's counts: ``synced``, ``waiting`` for an upload, ``refused`` by Immich, ``quarantined``, ``events``.
+    """One owner's counts: ``synced``, ``waiting`` for an upload, ``refused`` by Immich, ``damaged``, ``holds`` that
+    wait for a person, ``quarantined``, ``events``.
 
-    ``last_scan`` is what the last full scan counted; None before the first. ``undecided``: why files are left alone
-    now, and how many.
+    ``last_scan`` is what the last full scan counted; None before the first. ``summary``: what became of what the first
+    scan found. ``undecided``: why files are left alone now, and how many. ``problems``: why the sync waits, by kind.
     """
 
     owner: OwnerId
     enabled: bool
-    problem: str | None
-    problem_at: datetime | None
+    problems: dict[str, dict[str, str]]
     first_scan_at: datetime | None
     last_scan_at: datetime | None
     last_scan: dict[str, Any] | None
+    summary: dict[str, Any] | None
     undecided: dict[str, int]
     synced: int
     waiting: int
     refused: int
+    damaged: int
+    holds: int
     quarantined: int
     events: int
 
@@ -60,13 +63,24 @@ async def refused_files(
     return [(row["path"], row["problem"]) for row in rows]
 
 
-async def held_locks(connection: "asyncpg.Connection[asyncpg.Record]", keys: Collection[int]) -> frozenset[int]:
+async def held_locks(
+    connection: "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record]", keys: Collection[int]
+) -> frozenset[int]:
     """Which of these advisory locks are held: by a service that runs now."""
     return frozenset(row["key"] for row in await connection.fetch(sql.block("store", "locked"), list(keys)))
 
 
+async def damaged_files(
+    connection: "asyncpg.Connection[asyncpg.Record]", owner: OwnerId, limit: int
+) -> list[tuple[bytes, str]]:
+    """The first ``limit`` files whose bytes changed without a trace, by path, and what to do."""
+    rows = await connection.fetch(sql.block("store", "damaged"), owner, limit)
+    advice = "its bytes changed without a trace of a write: restore it from a backup or from Immich, and check the disk"
+    return [(row["path"], advice) for row in rows]
+
+
 def _state(row: asyncpg.Record) -> OwnerState:
     values = dict(row)
-    owner = values.pop("owner_id")
-    scan, undecided = values.pop("last_scan"), json.loads(values.pop("undecided"))
-    return OwnerState(owner=owner, last_scan=None if scan is None else json.loads(scan), undecided=undecided, **values)
+    for name in ("problems", "last_scan", "summary", "undecided"):
+        values[name] = None if values[name] is None else json.loads(values[name])
+    return OwnerState(owner=values.pop("owner_id"), **values)

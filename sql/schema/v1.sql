@@ -11,12 +11,13 @@ create table immich_dbsync_v1.owners (
   enabled boolean not null default true,
   root_id uuid,                       -- what <root>/.immich-dbsync/root-id must say; null until first seen
   stfolders bytea[] not null default '{}', -- folders that hold a .stfolder when all is well; lost: not healthy
+  rules text,                         -- digest of the settings that decide, as of the last full scan
   first_scan_at timestamptz,          -- when the first scan ended; before it nothing is removed
   last_scan_at timestamptz,
   last_scan jsonb,                    -- what the last full scan counted
+  summary jsonb,                      -- what became of what the first scan found
   undecided jsonb not null default '{}', -- files that the service leaves alone now: reason to count
-  problem text,                       -- why this owner's sync waits, in a sentence; null when it does not
-  problem_at timestamptz
+  problems jsonb not null default '{}' -- why this owner's sync waits: kind to {text, at}
 );
 
 -- One row for one path of one root: the content last seen there, and the asset it is tied to.
@@ -31,7 +32,9 @@ create table immich_dbsync_v1.records (
   xxh3 bytea not null,
   sha1 bytea not null,
   asset_id uuid,                      -- null: content known, not in Immich (yet)
-  problem text                        -- why Immich refused it; tried again when the file changes
+  problem text,                       -- why Immich refused it; tried again when the file changes
+  hold_id bigint,                     -- the hold that its deletion waits in
+  damaged bytea                       -- XXH3 of other bytes that were found under an unchanged stat
 );
 -- Hashed, because a path may be longer than an index entry can be.
 create unique index records_path on immich_dbsync_v1.records (owner_id, sha256(path));
@@ -40,6 +43,8 @@ create index records_order on immich_dbsync_v1.records (owner_id, substring(path
 create index records_asset on immich_dbsync_v1.records (asset_id);
 create index records_content on immich_dbsync_v1.records (owner_id, sha1);
 create index records_inode on immich_dbsync_v1.records (owner_id, inode); -- a moved file keeps its inode
+create index records_size on immich_dbsync_v1.records (owner_id, size); -- a copy keeps its size
+create index records_hold on immich_dbsync_v1.records (hold_id) where hold_id is not null;
 
 -- Files taken out of a folder. The files themselves say the same: quarantine/<location> mirrors the path.
 create table immich_dbsync_v1.quarantine (
@@ -54,6 +59,7 @@ create table immich_dbsync_v1.quarantine (
   sha1 bytea not null,
   asset_id uuid not null,             -- whose deletion brought it here, and whose restoration brings it back
   superseded boolean not null default false, -- the owner put the picture back: nothing is to be put back for it
+  gone boolean not null default false, -- that asset was deleted for good; its events and audit are not kept
   quarantined_at timestamptz not null default now()
 );
 create unique index quarantine_location on immich_dbsync_v1.quarantine (owner_id, sha256(location));
@@ -67,6 +73,31 @@ create table immich_dbsync_v1.trash_requests (
   owner_id uuid not null,
   requested_at timestamptz not null   -- before the request was sent
 );
+
+-- Deletions that wait for a person. What belongs to one are the records that name it.
+create table immich_dbsync_v1.holds (
+  id bigint generated always as identity primary key,
+  owner_id uuid not null,
+  direction text not null,            -- folder: assets would be trashed; immich: files would leave the folder
+  reason text not null,
+  created_at timestamptz not null default now(),
+  decision text not null default 'waiting', -- waiting, approved, rejected
+  decided_at timestamptz,
+  closed_at timestamptz               -- when no record named it any more
+);
+create index holds_owner on immich_dbsync_v1.holds (owner_id) where closed_at is null;
+
+-- What a command asks of the service that runs, wherever that is.
+create table immich_dbsync_v1.asks (
+  id bigint generated always as identity primary key,
+  owner_id uuid not null,
+  kind text not null,                 -- resync, decided
+  arguments jsonb not null default '{}',
+  asked_at timestamptz not null default clock_timestamp(),
+  done_at timestamptz,
+  result jsonb
+);
+create index asks_owner on immich_dbsync_v1.asks (owner_id) where done_at is null;
 
 -- What happened to assets, written by our triggers. Processed and removed.
 create table immich_dbsync_v1.events (

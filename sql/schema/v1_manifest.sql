@@ -2,6 +2,13 @@
 -- test_triggers_manifest.py prints it anew where it differs.
 
 -- name: manifest
+-- column | asks.arguments | jsonb not null default '{}'::jsonb
+-- column | asks.asked_at | timestamp with time zone not null default clock_timestamp()
+-- column | asks.done_at | timestamp with time zone
+-- column | asks.id | bigint not null generated always as identity
+-- column | asks.kind | text not null
+-- column | asks.owner_id | uuid not null
+-- column | asks.result | jsonb
 -- column | events.asset_id | uuid not null
 -- column | events.at | timestamp with time zone not null default clock_timestamp()
 -- column | events.id | bigint not null generated always as identity
@@ -14,17 +21,27 @@
 -- column | history.id | bigint not null generated always as identity
 -- column | history.owner_id | uuid not null
 -- column | history.path | bytea
+-- column | holds.closed_at | timestamp with time zone
+-- column | holds.created_at | timestamp with time zone not null default now()
+-- column | holds.decided_at | timestamp with time zone
+-- column | holds.decision | text not null default 'waiting'::text
+-- column | holds.direction | text not null
+-- column | holds.id | bigint not null generated always as identity
+-- column | holds.owner_id | uuid not null
+-- column | holds.reason | text not null
 -- column | owners.enabled | boolean not null default true
 -- column | owners.first_scan_at | timestamp with time zone
 -- column | owners.last_scan | jsonb
 -- column | owners.last_scan_at | timestamp with time zone
 -- column | owners.owner_id | uuid not null
--- column | owners.problem | text
--- column | owners.problem_at | timestamp with time zone
+-- column | owners.problems | jsonb not null default '{}'::jsonb
 -- column | owners.root_id | uuid
+-- column | owners.rules | text
 -- column | owners.stfolders | bytea[] not null default '{}'::bytea[]
+-- column | owners.summary | jsonb
 -- column | owners.undecided | jsonb not null default '{}'::jsonb
 -- column | quarantine.asset_id | uuid not null
+-- column | quarantine.gone | boolean not null default false
 -- column | quarantine.id | bigint not null generated always as identity
 -- column | quarantine.inode | bigint not null
 -- column | quarantine.location | bytea not null
@@ -38,6 +55,8 @@
 -- column | quarantine.xxh3 | bytea not null
 -- column | records.asset_id | uuid
 -- column | records.ctime_ns | bigint not null
+-- column | records.damaged | bytea
+-- column | records.hold_id | bigint
 -- column | records.inode | bigint not null
 -- column | records.mtime_ns | bigint not null
 -- column | records.owner_id | uuid not null
@@ -50,8 +69,10 @@
 -- column | trash_requests.asset_id | uuid not null
 -- column | trash_requests.owner_id | uuid not null
 -- column | trash_requests.requested_at | timestamp with time zone not null
+-- constraint | asks.asks_pkey | PRIMARY KEY (id)
 -- constraint | events.events_pkey | PRIMARY KEY (id)
 -- constraint | history.history_pkey | PRIMARY KEY (id)
+-- constraint | holds.holds_pkey | PRIMARY KEY (id)
 -- constraint | owners.owners_pkey | PRIMARY KEY (owner_id)
 -- constraint | quarantine.quarantine_pkey | PRIMARY KEY (id)
 -- constraint | trash_requests.trash_requests_pkey | PRIMARY KEY (asset_id)
@@ -60,10 +81,14 @@
 -- function | begin_capture() | plpgsql, returns void, set search_path=pg_catalog, pg_temp and lock_timeout=200ms, body 5ee03361fc060026fe27b298b634f47e
 -- function | trim_events(newest bigint) | plpgsql, returns void, set search_path=pg_catalog, pg_temp, body 219b2a6a65cd40de21b1b307fdde52ba
 -- function | wake_service() | plpgsql, returns void, set search_path=pg_catalog, pg_temp, body 1f300ce25a895050038841b8f94253fc
+-- index | asks_owner | CREATE INDEX asks_owner ON immich_dbsync_v1.asks USING btree (owner_id) WHERE (done_at IS NULL)
+-- index | asks_pkey | CREATE UNIQUE INDEX asks_pkey ON immich_dbsync_v1.asks USING btree (id)
 -- index | events_asset | CREATE INDEX events_asset ON immich_dbsync_v1.events USING btree (asset_id)
 -- index | events_pkey | CREATE UNIQUE INDEX events_pkey ON immich_dbsync_v1.events USING btree (id)
 -- index | history_owner | CREATE INDEX history_owner ON immich_dbsync_v1.history USING btree (owner_id, id)
 -- index | history_pkey | CREATE UNIQUE INDEX history_pkey ON immich_dbsync_v1.history USING btree (id)
+-- index | holds_owner | CREATE INDEX holds_owner ON immich_dbsync_v1.holds USING btree (owner_id) WHERE (closed_at IS NULL)
+-- index | holds_pkey | CREATE UNIQUE INDEX holds_pkey ON immich_dbsync_v1.holds USING btree (id)
 -- index | owners_pkey | CREATE UNIQUE INDEX owners_pkey ON immich_dbsync_v1.owners USING btree (owner_id)
 -- index | quarantine_asset | CREATE INDEX quarantine_asset ON immich_dbsync_v1.quarantine USING btree (asset_id)
 -- index | quarantine_location | CREATE UNIQUE INDEX quarantine_location ON immich_dbsync_v1.quarantine USING btree (owner_id, sha256(location))
@@ -71,9 +96,11 @@
 -- index | quarantine_pkey | CREATE UNIQUE INDEX quarantine_pkey ON immich_dbsync_v1.quarantine USING btree (id)
 -- index | records_asset | CREATE INDEX records_asset ON immich_dbsync_v1.records USING btree (asset_id)
 -- index | records_content | CREATE INDEX records_content ON immich_dbsync_v1.records USING btree (owner_id, sha1)
+-- index | records_hold | CREATE INDEX records_hold ON immich_dbsync_v1.records USING btree (hold_id) WHERE (hold_id IS NOT NULL)
 -- index | records_inode | CREATE INDEX records_inode ON immich_dbsync_v1.records USING btree (owner_id, inode)
 -- index | records_order | CREATE INDEX records_order ON immich_dbsync_v1.records USING btree (owner_id, "substring"(path, 1, 1000))
 -- index | records_path | CREATE UNIQUE INDEX records_path ON immich_dbsync_v1.records USING btree (owner_id, sha256(path))
+-- index | records_size | CREATE INDEX records_size ON immich_dbsync_v1.records USING btree (owner_id, size)
 -- index | trash_requests_pkey | CREATE UNIQUE INDEX trash_requests_pkey ON immich_dbsync_v1.trash_requests USING btree (asset_id)
 -- owner | function asset_updated | owner of public.asset
 -- owner | function assets_deleted | owner of public.asset
@@ -81,15 +108,19 @@
 -- owner | function trim_events | owner of public.asset
 -- owner | function wake_service | owner of public.asset
 -- owner | schema immich_dbsync_v1 | owner of public.asset
+-- owner | table asks | owner of public.asset
 -- owner | table events | owner of public.asset
 -- owner | table history | owner of public.asset
+-- owner | table holds | owner of public.asset
 -- owner | table owners | owner of public.asset
 -- owner | table quarantine | owner of public.asset
 -- owner | table records | owner of public.asset
 -- owner | table trash_requests | owner of public.asset
 -- schema | immich_dbsync_v1 | present
+-- table | asks | table
 -- table | events | table
 -- table | history | table
+-- table | holds | table
 -- table | owners | table
 -- table | quarantine | table
 -- table | records | table

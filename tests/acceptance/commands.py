@@ -14,10 +14,12 @@ from typing import Any, Self
 from typer.testing import CliRunner
 
 from immich_dbsync.cli.main import app
+from immich_dbsync.demo.stage import Stage
 from tests.waiting import until
 
 PROGRAM = (str(Path(sys.executable).with_name("immich-dbsync")),)
 _END_S = 30.0
+_OLD = 1_700_000_000
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,15 @@ async def command(*arguments: str, env: Mapping[str, str], before: Sequence[str]
     return await asyncio.to_thread(execute, *arguments, env=env, before=before)
 
 
+def put(folder: Path, name: str, data: bytes) -> Path:
+    """A file as a file sync tool leaves it: with an old mtime."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    os.utime(path, (_OLD, _OLD))
+    return path
+
+
 class Service:
     """``immich-dbsync run`` until the block ends; ``log`` is what it writes."""
 
@@ -121,6 +132,16 @@ class Service:
         """Every line of the log about one kind of event."""
         lines = [json.loads(line) for line in self.text().splitlines() if line.endswith("}")]
         return [line for line in lines if line["event"] == event]
+
+    async def until_synced(self, stage: Stage, count: int) -> None:
+        """Wait for the end of a scan after which so many files are tied to an asset."""
+
+        async def synced() -> bool:
+            assert self.process.poll() is None, self.text()
+            records = "select count(*) = $1 from immich_dbsync_v1.records where asset_id is not null"
+            return bool(self.logged("scan.finished") and await stage.connection.fetchval(records, count))
+
+        await until(synced, seconds=20)
 
     async def until_logged(self, event: str, *, seconds: float = 15.0) -> dict[str, Any]:
         """Wait for the first line about this kind of event."""

@@ -21,7 +21,13 @@ from tests.databases import MAJORS, Servers
 from tests.waiting import until
 
 # The grace is long enough that a move is seen whole on a busy machine, and short enough to wait for.
-SETTINGS = {"IMMICH_DBSYNC_MOVE_GRACE": "0.5", "IMMICH_DBSYNC_SETTLE_TIME": "0.05", "IMMICH_DBSYNC_HEARTBEAT": "1"}
+# A third of all pictures is deleted at once: nobody is to be asked.
+SETTINGS = {
+    "IMMICH_DBSYNC_MOVE_GRACE": "0.5",
+    "IMMICH_DBSYNC_SETTLE_TIME": "0.05",
+    "IMMICH_DBSYNC_HEARTBEAT": "1",
+    "IMMICH_DBSYNC_HOLD_MIN": "100",
+}
 PATIENCE_S = 60.0
 
 

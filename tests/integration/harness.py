@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,11 +22,13 @@ from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.immich import api
-from immich_dbsync.model import OwnerId, Sha1
+from immich_dbsync.model import Decision, OwnerId, Sha1
 from immich_dbsync.service import session, workers
+from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.session import Session, connected
 from immich_dbsync.settings import Settings
+from immich_dbsync.store.holds import HoldRow, Holds
 from tests.waiting import until
 
 __all__ = ["GRACE_S", "SETTLE_S", "Harness", "Person", "harness", "picture", "until"]
@@ -116,7 +119,9 @@ class Person:
         """Why this owner's sync waits, as `status` tells it."""
         with suppress(asyncpg.UndefinedTableError):
             found: str | None = await self._stage.connection.fetchval(
-                "select problem from immich_dbsync_v1.owners where owner_id = $1", self.user
+                "select (select string_agg(value ->> 'text', ' ') from jsonb_each(problems))"
+                " from immich_dbsync_v1.owners where owner_id = $1",
+                self.user,
             )
             return found
         return None
@@ -128,7 +133,49 @@ class Person:
         )
         return [row["action"] for row in rows if action in {None, row["action"]}]
 
+    async def left(self) -> dict[str, int]:
+        """What is left alone now, and how many files."""
+        found: str | None = await self._stage.connection.fetchval(
+            "select undecided from immich_dbsync_v1.owners where owner_id = $1", self.user
+        )
+        return dict(json.loads(found)) if found else {}
+
+    # --- what waits for a person ---
+
+    async def holds(self) -> list[HoldRow]:
+        """The holds that are not ended."""
+        return await Holds(self._stage.connection).all(OwnerId(self.user))
+
+    async def held(self, files: int, *, seconds: float = 10.0) -> HoldRow:
+        """The one hold, once it has so many files."""
+
+        async def check() -> tuple[bool, list[HoldRow]]:
+            with suppress(asyncpg.UndefinedTableError):
+                found = await self.holds()
+                return [hold.files for hold in found] == [files], found
+            return False, []
+
+        await _holds(check, seconds)
+        return (await self.holds())[0]
+
+    async def decide(self, hold: HoldRow, decision: Decision) -> None:
+        """What `holds approve` and `holds reject` do."""
+        holds = Holds(self._stage.connection)
+        assert await holds.decide(hold.id, decision) == self.user
+        await holds.ask(OwnerId(self.user), DECIDED)
+
+    async def approve(self, hold: HoldRow) -> None:
+        await self.decide(hold, Decision.APPROVED)
+
+    async def reject(self, hold: HoldRow) -> None:
+        await self.decide(hold, Decision.REJECTED)
+
     # --- what they do in the web ---
+
+    async def link_live_photo(self, still: UUID, video: UUID) -> None:
+        """What Immich's job does once it has read both files: the video becomes the still's motion part, hidden."""
+        await self._stage.connection.execute("update asset set visibility = 'hidden' where id = $1", video)
+        await self._stage.connection.execute('update asset set "livePhotoVideoId" = $2 where id = $1', still, video)
 
     async def upload(self, content: bytes, name: str = "web.png") -> UUID:
         """Upload past us."""
@@ -330,9 +377,10 @@ class Harness(Person):
             return "an owner is not synced"
         reasons: list[str] = []
         for sync in self.session._syncs.values():
-            agenda = [f"{path!r} due" for path in sync.agenda._due]
+            agenda = [f"{path!r} due" for path in sync.todo.agenda._due]
             reasons += [*agenda, *(f"{path!r} hashed" for path in sync.hashing), *map(repr, sync.uploading)]
-            reasons += ["request"] * bool(sync.to_request or sync.requesting or sync.request_wanted.is_set())
+            asked = sync.to_trash or sync.to_restore or sync.trash_wanted.is_set() or sync.restore_wanted.is_set()
+            reasons += ["request"] * bool(asked or sync.asking)
             reasons += ["looking"] * sync._lock.locked()
             reasons += ["scan"] * (sync.scan_wanted.is_set() or bool(sync.to_scan))
         return ", ".join(reasons[:5])

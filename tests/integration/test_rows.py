@@ -4,9 +4,11 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from immich_dbsync.core.actions import Why
 from immich_dbsync.demo.people import delete_user
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.disk.hashing import Hashed, hash_file
@@ -19,6 +21,7 @@ ONE, TWO, THREE = picture(1), picture(2), picture(3)
 UPLOAD = ("POST", "/api/assets")
 TRASH = ("DELETE", "/api/assets")
 RESTORE = ("POST", "/api/trash/restore/assets")
+COPY = ("PUT", "/api/assets/copy")
 
 
 @pytest.fixture
@@ -33,6 +36,7 @@ async def test_row_01_a_new_file_is_uploaded_verified_and_recorded(sync: Harness
     sync.put("Camera/after.png", TWO)
     assert await sync.tied("Camera/after.png") == await sync.asset(TWO)
     assert await sync.tied("Camera/before.png") == await sync.asset(ONE)
+    await sync.idle()
     assert sync.requests == [UPLOAD, UPLOAD]
     assert await sync.deeds() == ["upload", "upload"]
 
@@ -113,11 +117,13 @@ async def test_row_04_a_file_from_before_its_asset_was_trashed_goes_to_quarantin
     assert await sync.status(ONE) == "trashed"
 
 
-async def test_row_04_is_left_alone_at_first_sight_and_ever_after(sync: Harness) -> None:
+async def test_row_04_at_first_sight_becomes_a_hold_with_the_list(sync: Harness) -> None:
     sync.put("a.png", ONE)
     sync.put("b.png", TWO)
     await sync.trash(await sync.upload(ONE))
     await sync.start()
+    hold = await sync.held(1)
+    assert hold.reason == Why.FIRST_SIGHT.value
     await sync.rescan()
     os.utime(sync.path("a.png"))  # touched, so that it is looked at again
     await sync.rescan()
@@ -126,9 +132,14 @@ async def test_row_04_is_left_alone_at_first_sight_and_ever_after(sync: Harness)
     assert sync.files() == {"a.png": ONE, "b.png": TWO}
     assert await sync.status(ONE) == "trashed"
     assert RESTORE not in sync.requests
+    await sync.approve(hold)
+    await sync.gone("a.png")
+    assert sync.quarantined() == [ONE]
+    await sync.idle()
+    assert await sync.holds() == []
 
 
-async def test_row_04_left_alone_at_first_sight_also_when_the_files_time_lies_in_the_future(sync: Harness) -> None:
+async def test_row_04_at_first_sight_also_when_the_files_time_lies_in_the_future(sync: Harness) -> None:
     sync.put("a.png", ONE, mtime_ns=4_000_000_000 * 10**9)
     await sync.trash(await sync.upload(ONE))
     await sync.start()
@@ -136,13 +147,17 @@ async def test_row_04_left_alone_at_first_sight_also_when_the_files_time_lies_in
     assert sync.files() == {"a.png": ONE}
 
 
-async def test_row_04_left_alone_at_first_sight_is_tied_when_its_asset_is_restored(sync: Harness) -> None:
+async def test_row_04_at_first_sight_ends_when_its_asset_is_restored(sync: Harness) -> None:
     sync.put("a.png", ONE)
     asset = await sync.upload(ONE)
     await sync.trash(asset)
     await sync.start()
+    await sync.held(1)
     await sync.restore(asset)
+    await sync.idle()
+    await sync.rescan()
     assert await sync.tied("a.png") == asset
+    assert await sync.holds() == []
 
 
 async def test_row_05_waits_until_the_row_is_gone(sync: Harness) -> None:
@@ -246,16 +261,114 @@ async def test_row_08_a_row_that_is_gone_without_evidence_has_the_file_uploaded_
     assert sync.quarantined() == []
 
 
-async def test_row_09_an_edited_file_and_its_asset_are_left_alone(sync: Harness) -> None:
+async def put_into_album(sync: Harness, asset: UUID) -> UUID:
+    album: UUID = await sync.connection.fetchval(
+        """insert into album ("ownerId", "albumName") values ($1, 'Best of') returning id""", sync.user
+    )
+    await sync.connection.execute('insert into album_asset ("albumId", "assetId") values ($1, $2)', album, asset)
+    return album
+
+
+async def albums_of(sync: Harness, asset: UUID) -> list[UUID]:
+    rows = await sync.connection.fetch('select "albumId" from album_asset where "assetId" = $1', asset)
+    return [row["albumId"] for row in rows]
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_row_09_an_edited_file_replaces_its_asset(sync: Harness, *, running: bool) -> None:
     sync.put("a.png", ONE)
     await sync.start()
-    before = list(sync.requests)
+    old = await sync.asset(ONE)
+    album = await put_into_album(sync, old)
+    await sync.connection.execute('update asset set "isFavorite" = true where id = $1', old)
+    if not running:
+        await sync.stop()
     sync.put("a.png", TWO)
+    if not running:
+        await sync.start()
+    await sync.becomes(ONE, "trashed")
+    await sync.becomes(TWO, "active")
+    new = await sync.asset(TWO)
+    await sync.idle()
+    assert await sync.tied("a.png") == new
+    assert await albums_of(sync, new) == [album]
+    assert await sync.connection.fetchval('select "isFavorite" from asset where id = $1', new)
+    assert sync.requests == [UPLOAD, UPLOAD, COPY, TRASH]
+    assert await sync.deeds() == ["upload", "replace"]
     await sync.rescan()
-    await sync.restart()
-    assert sync.requests == before
-    assert await sync.status(ONE) == "active"
     assert sync.files() == {"a.png": TWO}
+    assert sync.quarantined() == []
+
+
+async def test_row_09_the_old_asset_stays_while_another_path_holds_its_content(sync: Harness) -> None:
+    sync.put("a.png", ONE)
+    sync.put("b.png", ONE)
+    await sync.start()
+    sync.put("a.png", TWO)
+    await sync.becomes(TWO, "active")
+    await sync.idle()
+    assert await sync.tied("a.png") == await sync.asset(TWO)
+    assert await sync.tied("b.png") == await sync.asset(ONE)
+    assert await sync.status(ONE) == "active"
+    assert TRASH not in sync.requests
+
+
+async def test_row_09_of_copies_edited_one_after_the_other_the_last_one_counts(sync: Harness) -> None:
+    sync.put("a.png", ONE)
+    sync.put("b.png", ONE)
+    await sync.start()
+    sync.put("a.png", TWO)
+    sync.put("b.png", THREE)
+    await sync.becomes(ONE, "trashed")
+    await sync.idle()
+    assert await sync.tied("a.png") == await sync.asset(TWO)
+    assert await sync.tied("b.png") == await sync.asset(THREE)
+    assert sync.requests.count(TRASH) == 1
+
+
+async def test_row_09_an_edit_that_is_undone_brings_the_old_asset_back(sync: Harness) -> None:
+    sync.put("a.png", ONE)
+    await sync.start()
+    old = await sync.asset(ONE)
+    sync.put("a.png", TWO)
+    await sync.becomes(ONE, "trashed")
+    await sync.idle()
+    sync.put("a.png", ONE)
+    await sync.becomes(TWO, "trashed")
+    await sync.idle()
+    assert await sync.tied("a.png") == old
+    assert await sync.status(ONE) == "active"
+    assert sync.files() == {"a.png": ONE}
+
+
+async def test_row_09_to_a_content_that_immich_has_needs_no_upload(sync: Harness) -> None:
+    sync.put("a.png", ONE)
+    await sync.start()
+    await sync.upload(TWO)
+    before = sync.requests.count(UPLOAD)
+    sync.put("a.png", TWO)
+    await sync.becomes(ONE, "trashed")
+    assert sync.requests.count(UPLOAD) == before
+
+
+async def test_row_09_without_the_permission_the_old_asset_stays_and_is_told_once(sync: Harness) -> None:
+    sync.put("a.png", ONE)
+    sync.put("b.png", TWO)
+    await sync.connection.execute("update api_key set permissions = '{asset.upload,asset.delete}'")
+    await sync.start()
+    sync.put("a.png", THREE)
+    await sync.becomes(THREE, "active")
+    await sync.idle()
+    sync.put("b.png", picture(4))
+    await sync.becomes(picture(4), "active")
+    await sync.idle()
+    assert await sync.status(ONE) == await sync.status(TWO) == "active"
+    assert await sync.tied("a.png") == await sync.asset(THREE)
+    assert sync.requests.count(COPY) == 1
+    assert TRASH not in sync.requests
+    assert "asset.copy" in (await sync.problem() or "")
+    await sync.rescan()
+    assert sync.files() == {"a.png": THREE, "b.png": picture(4)}
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -292,11 +405,11 @@ async def test_row_11_a_deleted_files_asset_goes_to_the_trash(sync: Harness, *, 
 
 
 async def test_row_11_a_deleted_folders_assets_go_to_the_trash(sync: Harness) -> None:
-    for number in range(20):
+    for number in range(9):
         sync.put(f"Camera/2026/{number}.png", picture(number))
     await sync.start()
     shutil.rmtree(sync.path("Camera"))
-    for number in range(20):
+    for number in range(9):
         await sync.becomes(picture(number), "trashed")
     await sync.idle()
     assert await sync.records() == {}
@@ -408,20 +521,25 @@ async def test_row_13_an_old_asset_stays_when_its_file_is_deleted(sync: Harness)
     assert sync.requests.count(TRASH) == 1
 
 
-async def test_row_13_nothing_is_deleted_while_immichs_trash_is_off(sync: Harness) -> None:
-    sync.put("a.png", ONE)
+@pytest.mark.parametrize("protection", ["favourites", "albums"])
+async def test_row_13_a_protected_asset_stays_when_its_file_is_deleted(sync: Harness, protection: str) -> None:
+    sync.change(protect=frozenset({protection}))
+    sync.put("kept.png", ONE)
+    sync.put("other.png", TWO)
+    sync.put("more.png", THREE)
     await sync.start()
-    await sync.connection.execute(
-        """insert into system_metadata (key, value) values ('system-config', '{"trash": {"enabled": false}}')"""
-    )
-    sync.path("a.png").unlink()
-    await sync.rescan()
-    await sync.restart()
+    kept = await sync.asset(ONE)
+    if protection == "albums":
+        await put_into_album(sync, kept)
+    else:
+        await sync.connection.execute('update asset set "isFavorite" = true where id = $1', kept)
+    sync.path("kept.png").unlink()
+    sync.path("other.png").unlink()
+    await sync.becomes(TWO, "trashed")
+    await sync.idle()
     assert await sync.status(ONE) == "active"
-    assert sync.requests == [UPLOAD]
-    await sync.connection.execute("delete from system_metadata")
-    await sync.rescan()
-    await sync.becomes(ONE, "trashed")
+    assert await sync.records() == {b"more.png": await sync.asset(THREE)}
+    assert "release" in await sync.deeds()
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -532,12 +650,45 @@ async def test_row_15_still_works_after_files_were_taken_out_of_quarantine_by_ha
     await sync.there("a.png", ONE)
 
 
-async def test_row_16_nothing_leaves_quarantine_yet(sync: Harness) -> None:
+async def test_row_16_is_purged_once_it_is_gone_for_good_and_the_retention_is_over(sync: Harness) -> None:
     sync.put("a.png", ONE)
+    sync.put("b.png", TWO)
     await sync.start()
     await sync.trash(await sync.asset(ONE))
-    await sync.gone("a.png")
+    await sync.trash(await sync.asset(TWO))
+    await sync.gone("b.png")
+    await sync.idle()
+    await sync.connection.execute(
+        "update immich_dbsync_v1.quarantine set quarantined_at = now() - interval '31 days' where path = 'a.png'"
+    )
+    await sync.rescan()
+    assert sync.quarantined() == sorted([ONE, TWO])  # their assets may yet be restored
     await sync.empty_trash()
+    await sync.idle()
+    await sync.rescan()
+    assert sync.quarantined() == [TWO]  # its retention is not over
+    assert (await sync.deeds()).count("purge") == 1
+    place = sync.folder / ".immich-dbsync" / "quarantine"
+    assert not list(place.rglob("a.png"))
+
+
+@pytest.mark.parametrize("setting", ["for ever", "a row without evidence"])
+async def test_row_16_nothing_is_purged_without_both(sync: Harness, setting: str) -> None:
+    if setting == "for ever":
+        sync.change(quarantine_retention=0)
+    sync.put("a.png", ONE)
+    await sync.start()
+    asset = await sync.asset(ONE)
+    await sync.trash(asset)
+    await sync.gone("a.png")
+    await sync.idle()
+    if setting == "for ever":
+        await sync.empty_trash()
+    else:  # a restored backup, say
+        await sync.connection.execute("set session_replication_role = replica")
+        await sync.connection.execute("delete from asset where id = $1", asset)
+        await sync.connection.execute("set session_replication_role = origin")
+    await sync.connection.execute("update immich_dbsync_v1.quarantine set quarantined_at = now() - interval '99 days'")
     await sync.rescan()
     await sync.restart()
     assert sync.quarantined() == [ONE]

@@ -11,8 +11,8 @@ from tests.databases import MAJORS, Servers
 def test_the_manifest_is_what_a_fresh_install_shows(servers: Servers, major: int) -> None:
     with servers.database(major=major) as name:
         url = servers.cluster(major).url(name)
-        install.install(url, install.Patience())
         with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(install.script())
             rows = [(str(a), str(b), str(c)) for a, b, c in connection.execute(expected.CATALOG_SQL)]
     fresh = expected.manifest(rows)
     assert fresh == sql.block("schema/v1_manifest", "manifest"), f"Put this into sql/schema/v1_manifest.sql:\n{fresh}"

@@ -13,18 +13,26 @@ from immich_dbsync.core.actions import (
     Drop,
     Identify,
     Leave,
+    NoteGone,
+    Purge,
     PutBack,
+    PutOnHold,
     Quarantine,
     Refresh,
+    Replace,
     Restore,
     Supersede,
     Trash,
     Upload,
     Why,
 )
-from immich_dbsync.core.reconcile import View, reconcile
-from immich_dbsync.model import AssetId, RelPath, Status
+from immich_dbsync.core.reconcile import reconcile
+from immich_dbsync.core.view import View
+from immich_dbsync.model import AssetId, Decision, Policy, RelPath, Status
 from tests.property.world import World, truth, views
+
+ROUNDS = 6
+"""In which all settles: identified, edits one after the other, what these bear on, and what follows from that."""
 
 many = settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -39,9 +47,9 @@ def paths_of(action: Action) -> tuple[RelPath, ...]:
     match action:
         case Upload() | Trash():
             return action.paths
-        case PutBack() | Supersede():
+        case PutBack() | Supersede() | NoteGone() | Purge():
             return ()
-        case Identify() | Adopt() | Refresh() | Restore() | Quarantine() | Drop() | Leave():
+        case Identify() | Adopt() | Refresh() | Restore() | Replace() | Quarantine() | PutOnHold() | Drop() | Leave():
             return (action.path,)
 
 
@@ -85,25 +93,31 @@ def test_applied_to_its_own_result_it_plans_nothing(view: View) -> None:
     world = World.of(view)
     plan = reconcile(view)
     world.apply(plan)
-    waits = any(isinstance(action, Leave) and action.why is Why.GRACE for action in plan)
-    if not waits and not any(isinstance(action, Upload | Restore | PutBack) for action in plan):
+    waits = any(isinstance(action, Leave) and action.why in {Why.GRACE, Why.TWIN, Why.EDITED} for action in plan)
+    bears_on_others = Upload | Restore | Replace | PutBack | Quarantine | NoteGone | PutOnHold
+    # The record of what is missing may be needed meanwhile, in a root that is not healthy.
+    live_photo = any(asset.video_id is not None for asset in view.assets.values())
+    if view.healthy and not live_photo and not waits and not any(isinstance(a, bears_on_others) for a in plan):
         assert moves(reconcile(world.view())) == []
-    # What has become active or is there again bears on other paths, which are tied or dropped next.
-    for follow_up in settle(world, 3):
-        assert {type(action) for action in moves(follow_up)} <= {Adopt, Refresh, Drop, PutBack, Supersede}
+    followed = settle(world, ROUNDS)
+    on_its_way = any(isinstance(action, PutOnHold) and action.hold is not None for action in plan)
+    if view.healthy and not on_its_way and not live_photo:
+        # What has become active or is there again bears on other paths, which follow it next.
+        late = [action for follow_up in followed for action in moves(follow_up)]
+        assert not [action for action in late if isinstance(action, Upload | Restore | Quarantine)]
 
 
 @many
 @given(views())
-def test_what_has_to_be_hashed_first_settles_within_four_rounds(view: View) -> None:
-    settle(World.of(view), 4)
+def test_what_has_to_be_hashed_first_settles_soon(view: View) -> None:
+    settle(World.of(view), ROUNDS)
 
 
 @many
 @given(views())
 def test_once_settled_a_fresh_look_changes_nothing(view: View) -> None:
     world = World.of(view)
-    settle(world, 4)
+    settle(world, ROUNDS)
     world.forget_contents()
     for _ in range(2):
         plan = moves(reconcile(world.view()))
@@ -136,21 +150,32 @@ def test_nothing_is_lost(view: View) -> None:
 @many
 @given(views())
 def test_a_file_leaves_only_on_evidence(view: View) -> None:
-    active = {asset.sha1 for asset in view.assets.values() if asset.status is Status.ACTIVE}
+    active = {asset.sha1: asset for asset in view.assets.values() if asset.status is Status.ACTIVE}
     for action in reconcile(view):
         if not isinstance(action, Quarantine):
             continue
         assert view.healthy
         assert view.owner_active
+        assert view.unfamiliar is not Why.SETTINGS_CHANGED or action.approved
+        assert view.unfamiliar is None or action.why is not Why.TRASHED_BEFORE or action.approved
+        assert view.policies.of(action.path) is not Policy.BACKUP
+        assert action.path not in view.excluded
         assert evidence(view, action.asset_id)
         assert action.content == truth(view.files[action.path].stat)
-        assert action.content.sha1 not in active
+        hold = view.records[action.path].hold if action.path in view.records else None
+        assert action.approved is (hold is not None)
+        assert hold is None or hold.decision is Decision.APPROVED
+        own = active.get(action.content.sha1)
+        if own is not None:  # the motion part of a live photo whose still is gone
+            assert own.hidden
+            assert view.assets[action.asset_id].video_id == own.id
+            continue
         tied = {record.asset_id for record in view.records.values() if record.content == action.content}
         asset = view.assets.get(action.asset_id)
         stayed = asset is not None and (
             asset.deleted_ns is None or view.files[action.path].stat.ctime_ns <= asset.deleted_ns
         )
-        assert action.asset_id in tied or stayed
+        assert action.asset_id in tied or stayed or action.approved
 
 
 @many
@@ -164,9 +189,16 @@ def test_an_asset_is_trashed_only_if_all_its_paths_are_gone_for_good(view: View)
         assert asset.status is Status.ACTIVE
         assert view.healthy
         assert view.owner_active
-        assert view.trash_enabled
+        held_back = view.unfamiliar is Why.SETTINGS_CHANGED or not view.trash_enabled
+        assert action.approved or not held_back
+        decisions = {record.hold.decision for path in action.paths if (record := view.records[path]).hold is not None}
+        assert decisions <= {Decision.APPROVED}
+        assert action.approved is bool(decisions)
+        assert {view.policies.of(path) for path in action.paths} == {Policy.MIRROR}
+        assert not view.excluded.intersection(action.paths)
         assert asset.sha1 not in held
         assert not asset.hidden
+        assert not asset.protected
         assert view.keep_created_before_ns is None or asset.created_ns > view.keep_created_before_ns
         assert action.paths
         gone = {p for p, record in view.records.items() if record.asset_id == asset.id and p not in view.files}
@@ -177,9 +209,55 @@ def test_an_asset_is_trashed_only_if_all_its_paths_are_gone_for_good(view: View)
 
 @many
 @given(views())
+def test_an_edit_trashes_the_old_asset_only_if_nothing_else_needs_it(view: View) -> None:
+    plan = reconcile(view)
+    for action in plan:
+        if not isinstance(action, Replace):
+            continue
+        old, record = view.assets[action.old], view.records[action.path]
+        assert old.status is Status.ACTIVE
+        assert view.healthy
+        assert truth(view.files[action.path].stat) == action.content != record.content
+        if action.trash_old:
+            assert view.may_copy
+            assert view.trash_enabled
+            assert not old.hidden
+            assert old.sha1 not in {content.sha1 for content in World.of(view).on_disk()} or view.files[
+                action.path
+            ].content != truth(view.files[action.path].stat)
+            needing = [p for p, r in view.records.items() if r.asset_id == old.id and p in view.files]
+            assert needing == [action.path]
+    trashed = [action.old for action in plan if isinstance(action, Replace) and action.trash_old]
+    assert len(trashed) == len(set(trashed))
+
+
+@many
+@given(views())
+def test_quarantine_is_purged_only_of_what_immich_deleted_for_good(view: View) -> None:
+    for action in reconcile(view):
+        if isinstance(action, Purge):
+            assert view.healthy
+            assert action.entry.gone
+            assert action.entry.asset_id not in view.assets
+            assert view.purge_before_ns is not None
+            assert action.entry.at_ns < view.purge_before_ns
+
+
+@many
+@given(views())
+def test_what_waits_for_a_person_is_not_touched(view: View) -> None:
+    waiting = {p for p, r in view.records.items() if r.hold is not None and r.hold.decision is Decision.WAITING}
+    for action in reconcile(view):
+        if isinstance(action, Trash | Quarantine | Restore | Purge):
+            removal = isinstance(action, Trash | Quarantine)
+            assert not (removal and waiting.intersection(paths_of(action)))
+
+
+@many
+@given(views())
 def test_a_picture_that_is_to_be_put_back_is_not_trashed(view: View) -> None:
     plan = reconcile(view)
-    put_back = {action.entry.asset_id for action in plan if isinstance(action, PutBack)}
+    put_back = {action.tie for action in plan if isinstance(action, PutBack)}
     assert not put_back & {action.asset_id for action in plan if isinstance(action, Trash)}
 
 
@@ -189,6 +267,7 @@ def test_nothing_is_uploaded_that_immich_has(view: View) -> None:
     plan = [action for action in reconcile(view) if isinstance(action, Upload)]
     for action in plan:
         assert action.content.sha1 not in {asset.sha1 for asset in view.assets.values()}
+        assert action.content not in {each.content for each in reconcile(view) if isinstance(each, Replace)}
         assert {truth(view.files[path].stat) for path in action.paths} == {action.content}
     assert len({action.content for action in plan}) == len(plan)
 
@@ -200,7 +279,7 @@ def test_a_path_has_one_action_and_an_asset_one_trash(view: View) -> None:
     assert max(Counter(path for action in plan for path in paths_of(action)).values(), default=1) == 1
     trashed = Counter(action.asset_id for action in plan if isinstance(action, Trash))
     assert max(trashed.values(), default=1) == 1
-    entries = Counter(action.entry.id for action in plan if isinstance(action, PutBack | Supersede))
+    entries = Counter(action.entry.id for action in plan if isinstance(action, PutBack | Supersede | NoteGone | Purge))
     assert max(entries.values(), default=1) == 1
 
 

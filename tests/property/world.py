@@ -18,16 +18,37 @@ from immich_dbsync.core.actions import (
     Drop,
     Identify,
     Leave,
+    NoteGone,
+    Purge,
     PutBack,
+    PutOnHold,
     Quarantine,
     Refresh,
+    Replace,
     Restore,
     Supersede,
     Trash,
     Upload,
+    Why,
 )
-from immich_dbsync.core.reconcile import View
-from immich_dbsync.model import Asset, AssetId, Content, Entry, File, Record, RelPath, Sha1, Stat, Status, Xxh3
+from immich_dbsync.core.policy import Policies
+from immich_dbsync.core.view import View
+from immich_dbsync.model import (
+    Asset,
+    AssetId,
+    Content,
+    Decision,
+    Entry,
+    File,
+    Hold,
+    Policy,
+    Record,
+    RelPath,
+    Sha1,
+    Stat,
+    Status,
+    Xxh3,
+)
 
 CONTENTS = tuple(Content(Sha1(bytes([i]) * 20), Xxh3(bytes([i]) * 16)) for i in range(3))
 SIZES = (100, 100, 200)  # of each content: the first two are of one size
@@ -61,6 +82,8 @@ class World:
     base: View  # what actions do not change
     now_ns: int = 1000
     stored: set[int] = field(default_factory=set)  # entries whose file is in quarantine
+    purged: set[Content] = field(default_factory=set)
+    trashed_by_us: set[AssetId] = field(default_factory=set)
     new_ids: Iterator[int] = field(default_factory=lambda: count(100))
 
     @classmethod
@@ -68,7 +91,16 @@ class World:
         """The world that was seen so."""
         entries = {entry.id: entry for entry in view.entries}
         files, records, assets = dict(view.files), dict(view.records), dict(view.assets)
-        return cls(files, records, assets, set(view.deleted), entries, view, stored=set(entries))
+        return cls(
+            files,
+            records,
+            assets,
+            set(view.deleted),
+            entries,
+            view,
+            stored=set(entries),
+            trashed_by_us=set(view.trashed_by_us),
+        )
 
     def view(self) -> View:
         """What is seen now."""
@@ -78,6 +110,7 @@ class World:
             records=dict(self.records),
             assets=dict(self.assets),
             deleted=frozenset(self.deleted),
+            trashed_by_us=frozenset(self.trashed_by_us),
             entries=tuple(self.entries.values()),
         )
 
@@ -103,7 +136,7 @@ class World:
             for _ in self.steps(action):
                 pass
 
-    def steps(self, action: Action) -> Iterator[None]:
+    def steps(self, action: Action) -> Iterator[None]:  # noqa: C901, PLR0912  # one case an action
         """Carry out one action; between any two of its steps the service may be killed."""
         self.now_ns += 1
         match action:
@@ -120,6 +153,7 @@ class World:
             case Restore():
                 asset = self.assets[action.asset_id]
                 self.assets[asset.id] = replace(asset, status=Status.ACTIVE, deleted_ns=None)
+                self.trashed_by_us.discard(asset.id)
                 yield
                 self._tie(action.path, action.content, action.asset_id)
             case Quarantine():
@@ -128,10 +162,21 @@ class World:
                 yield from self._trash(action)
             case Drop():
                 del self.records[action.path]
+            case Replace():
+                yield from self._replace(action)
+            case PutOnHold():
+                self._hold(action)
             case PutBack():
-                yield from self._put_back(action.entry)
+                yield from self._put_back(action.entry, action.tie)
             case Supersede():
                 self.entries[action.entry.id] = replace(action.entry, superseded=True)
+            case NoteGone():
+                self.entries[action.entry.id] = replace(action.entry, gone=True)
+            case Purge():
+                self.stored.discard(action.entry.id)
+                self.purged.add(truth(action.entry.stat))
+                yield
+                del self.entries[action.entry.id]
             case Leave():
                 pass
             case _:
@@ -141,8 +186,15 @@ class World:
         assert truth(self.files[path].stat) == content, "tied to a picture that the file does not hold"
         self.records[path] = Record(path, self.files[path].stat, content, asset)
 
+    def _hold(self, action: PutOnHold) -> None:
+        hold = action.hold or Hold(next(self.new_ids))
+        if action.path in self.files:
+            self._tie(action.path, action.content, action.asset_id)
+        self.records[action.path] = replace(self.records[action.path], hold=hold)
+
     def _trash(self, action: Trash) -> Iterator[None]:
         asset = self.assets[action.asset_id]
+        self.trashed_by_us.add(asset.id)
         self.assets[asset.id] = replace(asset, status=Status.TRASHED, deleted_ns=self.now_ns)
         for path in action.paths:
             yield
@@ -157,25 +209,42 @@ class World:
             yield
             self._tie(path, content, new.id)
 
+    def _replace(self, action: Replace) -> Iterator[None]:
+        new = next((asset for asset in self.assets.values() if asset.sha1 == action.content.sha1), None)
+        if new is None:
+            new = Asset(AssetId(UUID(int=next(self.new_ids))), action.content.sha1, Status.ACTIVE, self.now_ns)
+        assert new.status is not Status.DELETED
+        self.assets[new.id] = replace(new, status=Status.ACTIVE, deleted_ns=None)
+        yield
+        if action.trash_old:
+            old = self.assets[action.old]
+            self.trashed_by_us.add(old.id)
+            self.assets[old.id] = replace(old, status=Status.TRASHED, deleted_ns=self.now_ns)
+            yield
+        self._tie(action.path, action.content, new.id)
+
     def _quarantine(self, action: Quarantine) -> Iterator[None]:
         stat = self.files[action.path].stat
         number = max(self.entries, default=0) + 1
         location = b"q/%d" % number
-        self.entries[number] = Entry(number, action.path, location, stat, action.content, action.asset_id)
+        self.entries[number] = Entry(
+            number, action.path, location, stat, action.content, action.asset_id, at_ns=self.now_ns
+        )
         yield
         del self.files[action.path]
         self.stored.add(number)
         yield
         self.records.pop(action.path, None)
 
-    def _put_back(self, entry: Entry) -> Iterator[None]:
+    def _put_back(self, entry: Entry, tie: AssetId | None) -> Iterator[None]:
         there = self.files.get(entry.path)
         if entry.id in self.stored and (there is None or truth(there.stat) != entry.content):
             path = entry.path if there is None else self._free_name(entry.path)
             self.stored.remove(entry.id)
             self.files[path] = File(path, replace(entry.stat, ctime_ns=self.now_ns))
             yield
-            self._tie(path, entry.content, entry.asset_id)
+            if tie is not None:
+                self._tie(path, entry.content, tie)
         del self.entries[entry.id]
 
     def _free_name(self, path: RelPath) -> RelPath:
@@ -241,7 +310,9 @@ class Dice:
             now = asset_id(number)
             tied = self.pick([now, now, now, asset_id(number, 1), None])
             problem = "refused" if tied is None and self.number(2) else None
-            records[path] = Record(path, stat, CONTENTS[number], tied, racy, problem)
+            hold = Hold(1, self.pick(tuple(Decision))) if self.rarely() else None
+            damaged = self.pick(CONTENTS).xxh3 if self.rarely() else None
+            records[path] = Record(path, stat, CONTENTS[number], tied, racy, problem, hold, damaged)
         return records
 
     def assets(self) -> dict[AssetId, Asset]:
@@ -251,7 +322,11 @@ class Dice:
             status = self.pick([Status.ACTIVE, Status.TRASHED, Status.ACTIVE, Status.TRASHED, Status.DELETED])
             gone = None if status is Status.ACTIVE or self.rarely() else self.time()
             new = asset_id(number, int(self.rarely()))
-            assets[new] = Asset(new, CONTENTS[number].sha1, status, self.time(), gone, self.rarely())
+            hidden = self.rarely()
+            video = asset_id(self.pick([other for other in range(3) if other != number])) if self.rarely() else None
+            assets[new] = Asset(
+                new, CONTENTS[number].sha1, status, self.time(), gone, hidden, video, protected=self.rarely()
+            )
         return assets
 
     def entries(self) -> tuple[Entry, ...]:
@@ -260,9 +335,22 @@ class Dice:
             stat = self.stat()
             tied = asset_id(CONTENTS.index(truth(stat)), int(self.rarely()))
             entries.append(
-                Entry(number + 1, self.pick(PATHS), b"q/%d" % number, stat, truth(stat), tied, self.rarely())
+                Entry(
+                    number + 1,
+                    self.pick(PATHS),
+                    b"q/%d" % number,
+                    stat,
+                    truth(stat),
+                    tied,
+                    self.rarely(),
+                    self.time(),
+                    self.rarely(),
+                )
             )
         return tuple(entries)
+
+    def policies(self) -> Policies:
+        return Policies(self.pick(tuple(Policy)), ((b"DCIM", self.pick(tuple(Policy))),))
 
     def view(self, *, known: bool) -> View:
         files = self.files(known=known)
@@ -280,12 +368,16 @@ class Dice:
             unidentified_sizes=frozenset(self.some(SIZES)) if self.rarely() else frozenset(),
             owner_active=not self.rarely(),
             healthy=not self.rarely(),
-            first_sight=self.rarely(),
+            excluded=frozenset(self.some(records)) if self.rarely() else frozenset(),
+            unfamiliar=self.pick([Why.FIRST_SIGHT, Why.SETTINGS_CHANGED]) if self.rarely() else None,
             trash_enabled=not self.rarely(),
+            may_copy=not self.rarely(),
+            policies=self.policies() if self.rarely() else Policies(),
             keep_created_before_ns=self.time() if self.rarely() else None,
+            purge_before_ns=self.time() if self.rarely() else None,
         )
 
 
 def views(*, known: bool = False) -> st.SearchStrategy[View]:
     """Closed Views: each is all there is of one owner. ``known``: every file has been hashed."""
-    return st.binary(min_size=120, max_size=120).map(lambda rolls: Dice(rolls).view(known=known))
+    return st.binary(min_size=160, max_size=160).map(lambda rolls: Dice(rolls).view(known=known))

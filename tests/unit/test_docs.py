@@ -50,7 +50,7 @@ def _environment_names(field: FieldInfo) -> list[str]:
 
 def _default(field: FieldInfo) -> str:
     value = field.default
-    if value is None or value == ():
+    if value is None or value in ((), {}, frozenset()):
         return "none"
     assert not isinstance(value, SecretStr)
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"

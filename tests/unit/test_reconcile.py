@@ -11,21 +11,40 @@ from immich_dbsync.core.actions import (
     Drop,
     Identify,
     Leave,
+    NoteGone,
+    Purge,
     PutBack,
+    PutOnHold,
     Quarantine,
     Refresh,
+    Replace,
     Restore,
     Supersede,
     Trash,
     Upload,
     Why,
 )
-from immich_dbsync.core.reconcile import View, reconcile
-from immich_dbsync.model import Asset, Entry, File, Record, RelPath, Stat, Status
+from immich_dbsync.core.policy import Policies
+from immich_dbsync.core.reconcile import reconcile
+from immich_dbsync.core.view import View
+from immich_dbsync.model import (
+    Asset,
+    Decision,
+    Direction,
+    Entry,
+    File,
+    Hold,
+    Policy,
+    Record,
+    RelPath,
+    Stat,
+    Status,
+)
 from tests.property.world import CONTENTS, SIZES, asset_id, make_stat
 
 A, B, C = RelPath(b"DCIM/a.jpg"), RelPath(b"DCIM/b.jpg"), RelPath(b"c.jpg")
 TRASHED_AT = 50
+QUARANTINED_AT = 60
 
 
 def file(path: RelPath, number: int = 0, *, stat: Stat | None = None, known: bool = True) -> File:
@@ -38,9 +57,16 @@ def stat_of(number: int, *, ctime_ns: int = 10, inode: int | None = None) -> Sta
 
 
 def record(
-    path: RelPath, number: int = 0, *, tied: bool = True, racy: bool = False, problem: str | None = None
+    path: RelPath,
+    number: int = 0,
+    *,
+    tied: bool = True,
+    racy: bool = False,
+    problem: str | None = None,
+    hold: Decision | None = None,
 ) -> Record:
-    return Record(path, stat_of(number), CONTENTS[number], asset_id(number) if tied else None, racy, problem)
+    held = Hold(7, hold) if hold is not None else None
+    return Record(path, stat_of(number), CONTENTS[number], asset_id(number) if tied else None, racy, problem, held)
 
 
 def asset(number: int = 0, status: Status = Status.ACTIVE, *, generation: int = 0, hidden: bool = False) -> Asset:
@@ -48,8 +74,9 @@ def asset(number: int = 0, status: Status = Status.ACTIVE, *, generation: int = 
     return Asset(asset_id(number, generation), CONTENTS[number].sha1, status, 100, deleted_ns, hidden)
 
 
-def entry(path: RelPath, number: int = 0, *, id: int = 1, superseded: bool = False) -> Entry:  # noqa: A002  # the field's own name
-    return Entry(id, path, b"q/%d" % id, stat_of(number), CONTENTS[number], asset_id(number), superseded)
+def entry(path: RelPath, number: int = 0, *, id: int = 1, superseded: bool = False, gone: bool = False) -> Entry:  # noqa: A002  # the field's own name
+    content, tied = CONTENTS[number], asset_id(number)
+    return Entry(id, path, b"q/%d" % id, stat_of(number), content, tied, superseded, QUARANTINED_AT, gone)
 
 
 def decide(*seen: File | Record | Asset | Entry, **guards: Any) -> list[Action]:
@@ -129,9 +156,59 @@ def test_row_08_without_row_or_evidence_it_is_adopted_under_its_new_id() -> None
     assert decide(file(A, known=False), record(A), again) == [Adopt(A, CONTENTS[0], again.id)]
 
 
-def test_row_09_edited_and_active_waits() -> None:
-    edited = file(A, 2, stat=stat_of(2, inode=1))
-    assert decide(edited, record(A), asset()) == [Leave(A, Why.EDITED)]
+EDITED = file(A, 2, stat=stat_of(2, inode=1))
+
+
+def test_row_09_edited_replaces_its_asset() -> None:
+    assert decide(EDITED, record(A), asset()) == [Replace(A, CONTENTS[2], asset_id(0), trash_old=True)]
+
+
+@pytest.mark.parametrize("status", [Status.ACTIVE, Status.TRASHED])
+def test_row_09_edited_to_a_picture_that_immich_has(status: Status) -> None:
+    plan = decide(EDITED, record(A), asset(), asset(2, status))
+    assert plan == [Replace(A, CONTENTS[2], asset_id(0), trash_old=True)]
+
+
+def test_row_09_waits_for_immich_to_delete_the_new_content() -> None:
+    plan = decide(EDITED, record(A), asset(), asset(2, Status.DELETED))
+    assert plan == [Leave(A, Why.BEING_DELETED, asset_id(2))]
+
+
+def test_row_09_leaves_the_old_asset_while_another_path_holds_its_content() -> None:
+    plan = decide(EDITED, record(A), record(B), file(B, known=False), asset())
+    assert plan == [Replace(A, CONTENTS[2], asset_id(0), trash_old=False)]
+
+
+def test_row_09_of_two_copies_edited_at_once_the_last_trashes_the_old_asset() -> None:
+    both = (EDITED, file(B, 1, stat=stat_of(1)), record(A), record(B), asset())
+    plan = decide(*both)
+    assert plan == [
+        Replace(A, CONTENTS[2], asset_id(0), trash_old=False),
+        Replace(B, CONTENTS[1], asset_id(0), trash_old=False),
+    ]
+    after = decide(both[0], both[1], record(A, 2), record(B), asset(), asset(2))
+    assert Replace(B, CONTENTS[1], asset_id(0), trash_old=True) in after
+
+
+def test_row_09_without_the_permission_leaves_the_old_asset() -> None:
+    plan = decide(EDITED, record(A), asset(), may_copy=False)
+    assert plan == [Replace(A, CONTENTS[2], asset_id(0), trash_old=False, copy=False)]
+
+
+def test_row_09_leaves_the_old_asset_while_immichs_trash_is_off() -> None:
+    plan = decide(EDITED, record(A), asset(), trash_enabled=False)
+    assert plan == [Replace(A, CONTENTS[2], asset_id(0), trash_old=False)]
+
+
+def test_row_09_leaves_the_old_asset_of_a_backup() -> None:
+    plan = decide(EDITED, record(A), asset(), policies=Policies(Policy.BACKUP))
+    assert plan == [Replace(A, CONTENTS[2], asset_id(0), trash_old=False)]
+
+
+@pytest.mark.parametrize("decision", Decision)
+def test_row_09_does_not_trash_what_a_person_was_asked_about(decision: Decision) -> None:
+    plan = decide(EDITED, record(A, hold=decision), asset())
+    assert plan == [Replace(A, CONTENTS[2], asset_id(0), trash_old=decision is Decision.APPROVED)]
 
 
 @pytest.mark.parametrize("old", [None, Status.TRASHED, Status.DELETED])
@@ -167,7 +244,7 @@ def test_row_14_gone_on_both_sides_drops_the_record(status: Status | None) -> No
 
 
 def test_row_15_restored_is_put_back() -> None:
-    assert decide(entry(A), asset()) == [PutBack(entry(A))]
+    assert decide(entry(A), asset()) == [PutBack(entry(A), asset_id(0))]
 
 
 def test_row_15_same_content_at_its_path_supersedes() -> None:
@@ -177,7 +254,7 @@ def test_row_15_same_content_at_its_path_supersedes() -> None:
 
 def test_row_15_other_content_at_its_path_is_no_obstacle() -> None:
     plan = decide(entry(A), asset(), file(A, 2, known=False), record(A, 2), asset(2))
-    assert plan == [PutBack(entry(A))]
+    assert plan == [PutBack(entry(A), asset_id(0))]
 
 
 def test_row_15_waits_until_the_file_at_its_path_is_identified() -> None:
@@ -188,10 +265,29 @@ def test_row_15_superseded_stays_in_quarantine() -> None:
     assert decide(entry(A, superseded=True), asset()) == []
 
 
-@pytest.mark.parametrize("status", [None, Status.TRASHED, Status.DELETED])
-def test_row_16_is_not_decided_here(status: Status | None) -> None:
-    seen = [] if status is None else [asset(0, status)]
-    assert decide(entry(A), *seen, deleted=frozenset() if seen else frozenset({asset_id(0)})) == []
+def test_row_16_deleted_for_good_is_noted_while_there_is_evidence() -> None:
+    assert decide(entry(A), deleted=frozenset({asset_id(0)})) == [NoteGone(entry(A))]
+
+
+def test_row_16_is_purged_once_the_retention_is_over() -> None:
+    taken = entry(A, gone=True)
+    assert decide(taken, purge_before_ns=QUARANTINED_AT + 1) == [Purge(taken)]
+    assert decide(taken, purge_before_ns=QUARANTINED_AT) == []
+    assert decide(taken) == []
+
+
+@pytest.mark.parametrize("status", Status)
+def test_row_16_is_not_purged_while_there_is_a_row(status: Status) -> None:
+    plan = decide(entry(A, gone=True), asset(0, status), purge_before_ns=QUARANTINED_AT + 1)
+    assert not [action for action in plan if isinstance(action, Purge)]
+
+
+def test_row_16_a_row_that_is_missing_without_evidence_purges_nothing() -> None:
+    assert decide(entry(A), purge_before_ns=QUARANTINED_AT + 1) == []
+
+
+def test_row_16_nothing_is_purged_in_a_root_that_is_not_healthy() -> None:
+    assert decide(entry(A, gone=True), purge_before_ns=QUARANTINED_AT + 1, healthy=False) == []
 
 
 def test_row_17_owner_who_is_not_active_is_left_alone() -> None:
@@ -276,8 +372,184 @@ def test_refused_file_that_is_gone_is_forgotten() -> None:
     assert decide(record(A, tied=False, problem="unsupported")) == [Drop(A, Why.NEVER_TIED)]
 
 
-def test_nothing_is_trashed_while_immichs_trash_is_off() -> None:
-    assert decide(record(A), asset(), trash_enabled=False) == [Leave(A, Why.TRASH_OFF)]
+def on_hold(path: RelPath, direction: Direction, why: Why, number: int = 0) -> PutOnHold:
+    return PutOnHold(path, CONTENTS[number], asset_id(number), direction, why)
+
+
+def test_deletions_wait_for_a_person_while_immichs_trash_is_off() -> None:
+    assert decide(record(A), asset(), trash_enabled=False) == [on_hold(A, Direction.FOLDER, Why.TRASH_OFF)]
+
+
+def test_a_change_of_settings_removes_nothing_by_itself() -> None:
+    why = Why.SETTINGS_CHANGED
+    assert decide(record(A), asset(), unfamiliar=why) == [on_hold(A, Direction.FOLDER, why)]
+    there = (file(A, known=False), record(A), asset(0, Status.TRASHED))
+    assert decide(*there, unfamiliar=why) == [on_hold(A, Direction.IMMICH, why)]
+    before = (file(A), asset(0, Status.TRASHED))
+    assert decide(*before, unfamiliar=why) == [on_hold(A, Direction.IMMICH, why)]
+
+
+def test_what_was_synced_during_the_first_scan_is_familiar() -> None:
+    assert decide(record(A), asset(), unfamiliar=Why.FIRST_SIGHT) == [Trash(asset_id(0), (A,))]
+    there = (file(A, known=False), record(A), asset(0, Status.TRASHED))
+    plan = decide(*there, unfamiliar=Why.FIRST_SIGHT)
+    assert plan == [Quarantine(A, CONTENTS[0], asset_id(0), Why.TRASHED)]
+
+
+@pytest.mark.parametrize("seen", [(), (file(A, known=False), asset(0, Status.TRASHED))], ids=["folder", "immich"])
+def test_what_is_on_hold_waits(seen: tuple[Any, ...]) -> None:
+    held = (record(A, hold=Decision.WAITING), *(seen or (asset(),)))
+    assert decide(*held) == [Leave(A, Why.HELD, asset_id(0))]
+    assert decide(*held, trash_enabled=False, unfamiliar=Why.SETTINGS_CHANGED) == [Leave(A, Why.HELD, asset_id(0))]
+
+
+@pytest.mark.parametrize("guards", [{}, {"unfamiliar": Why.FIRST_SIGHT}, {"trash_enabled": False}])
+def test_what_was_approved_is_carried_out(guards: dict[str, Any]) -> None:
+    approved = record(A, hold=Decision.APPROVED)
+    assert decide(approved, asset(), **guards) == [Trash(asset_id(0), (A,), approved=True)]
+    plan = decide(approved, file(A, known=False), asset(0, Status.TRASHED), **guards)
+    assert plan == [Quarantine(A, CONTENTS[0], asset_id(0), Why.TRASHED, approved=True)]
+
+
+def test_what_was_approved_is_decided_against_the_present() -> None:
+    approved = record(A, hold=Decision.APPROVED)
+    assert decide(approved, file(A, known=False), asset()) == [Refresh(A, CONTENTS[0], asset_id(0))]
+    assert decide(approved, file(B), asset()) == [Adopt(B, CONTENTS[0], asset_id(0)), Drop(A, Why.MOVED)]
+    assert decide(approved, asset(0, Status.TRASHED)) == [Drop(A, Why.ASSET_GONE)]
+    assert decide(approved, asset(), healthy=False) == [Leave(A, Why.UNHEALTHY)]
+    assert decide(approved, asset(), keep_created_before_ns=1000) == [Drop(A, Why.RELEASED)]
+
+
+def test_what_was_rejected_is_released() -> None:
+    assert decide(record(A, hold=Decision.REJECTED), asset()) == [Drop(A, Why.REJECTED)]
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        (Status.TRASHED, Restore(A, CONTENTS[0], asset_id(0))),
+        (Status.DELETED, Leave(A, Why.BEING_DELETED, asset_id(0), CONTENTS[0])),
+        (None, Upload((A,), CONTENTS[0])),
+    ],
+)
+def test_a_file_whose_removal_was_rejected_brings_its_asset_back(now: Status | None, then: Action) -> None:
+    seen: list[Any] = [file(A, known=False), record(A, hold=Decision.REJECTED), *([asset(0, now)] if now else [])]
+    assert decide(*seen, deleted=frozenset() if now else frozenset({asset_id(0)})) == [then]
+
+
+def test_touching_a_file_on_hold_does_not_bring_its_asset_back() -> None:
+    touched = file(A, stat=stat_of(0, ctime_ns=TRASHED_AT + 1))
+    held = record(A, hold=Decision.WAITING)
+    assert decide(touched, held, asset(0, Status.TRASHED)) == [Leave(A, Why.HELD, asset_id(0))]
+
+
+def test_a_file_on_hold_that_is_renamed_stays_on_hold() -> None:
+    moved = file(B, stat=stat_of(0, ctime_ns=TRASHED_AT + 1), known=False)
+    plan = decide(moved, record(A, hold=Decision.WAITING), asset(0, Status.TRASHED))
+    assert plan[0] == PutOnHold(B, CONTENTS[0], asset_id(0), Direction.IMMICH, Why.HELD, Hold(7))
+
+
+def test_a_copy_that_goes_later_waits_with_the_first() -> None:
+    assert decide(record(A, hold=Decision.WAITING), record(B), asset()) == [
+        Leave(A, Why.HELD, asset_id(0)),
+        PutOnHold(B, CONTENTS[0], asset_id(0), Direction.FOLDER, Why.HELD, Hold(7)),
+    ]
+
+
+# --- protection and policies ---
+
+
+def test_protected_assets_are_released() -> None:
+    assert decide(record(A), replace(asset(), protected=True)) == [Drop(A, Why.PROTECTED)]
+
+
+@pytest.mark.parametrize("policy", [Policy.ARCHIVE, Policy.BACKUP])
+def test_what_leaves_an_archive_or_a_backup_is_released(policy: Policy) -> None:
+    policies = Policies(folders=((b"DCIM", policy),))
+    assert decide(record(A), asset(), policies=policies) == [Drop(A, Why.KEPT_BY_POLICY)]
+    assert decide(record(C), asset(), policies=policies) == [Trash(asset_id(0), (C,))]
+
+
+def test_one_path_in_an_archive_keeps_the_asset_of_all() -> None:
+    plan = decide(record(A), record(C), asset(), policies=Policies(folders=((b"DCIM", Policy.ARCHIVE),)))
+    assert plan == [Drop(A, Why.KEPT_BY_POLICY), Drop(C, Why.KEPT_BY_POLICY)]
+
+
+def test_immichs_deletions_reach_an_archive_and_no_backup() -> None:
+    tied, new = (file(A, known=False), record(A), asset(0, Status.TRASHED)), (file(A), asset(0, Status.TRASHED))
+    for seen in (tied, new):
+        [action] = decide(*seen, policies=Policies(Policy.ARCHIVE))
+        assert isinstance(action, Quarantine)
+    backup = Policies(Policy.BACKUP)
+    assert decide(*tied, policies=backup) == [Leave(A, Why.KEPT_BY_POLICY, asset_id(0))]
+    assert decide(*new, policies=backup) == [Refresh(A, CONTENTS[0], asset_id(0))]
+
+
+def test_a_recorded_file_that_is_excluded_now_is_left_alone() -> None:
+    excluded = frozenset({A})
+    seen = (file(A, known=False), record(A), asset(0, Status.TRASHED))
+    assert decide(*seen, excluded=excluded) == [Leave(A, Why.EXCLUDED)]
+    assert decide(record(A), asset(), excluded=excluded) == [Drop(A, Why.EXCLUDED)]
+
+
+# --- live photos ---
+
+STILL = replace(asset(1), video_id=asset_id(0))
+LOST_STILL = replace(asset(1, Status.TRASHED), video_id=asset_id(0))
+
+
+def test_a_stills_fate_decides_that_of_its_video() -> None:
+    video = (file(A, known=False), record(A), asset(hidden=True))
+    assert decide(*video, STILL) == []
+    assert decide(*video, LOST_STILL) == [Quarantine(A, CONTENTS[0], asset_id(1), Why.STILL_GONE)]
+    assert decide(file(A), asset(hidden=True), LOST_STILL) == [Quarantine(A, CONTENTS[0], asset_id(1), Why.STILL_GONE)]
+
+
+def test_a_video_whose_other_still_is_active_stays() -> None:
+    other = replace(asset(2), video_id=asset_id(0))
+    assert decide(file(A, known=False), record(A), asset(hidden=True), LOST_STILL, other) == []
+
+
+def test_a_video_that_is_no_motion_part_any_more_stays() -> None:
+    assert decide(file(A, known=False), record(A), asset(), LOST_STILL) == []
+
+
+def test_a_video_that_came_after_its_still_was_trashed_stays() -> None:
+    came = file(A, stat=stat_of(0, ctime_ns=TRASHED_AT + 1))
+    seen = (asset(hidden=True), LOST_STILL)
+    assert decide(came, *seen) == [Adopt(A, CONTENTS[0], asset_id(0))]
+    recorded_then = replace(record(A), stat=came.stat)
+    assert decide(came, recorded_then, *seen) == []
+
+
+def test_a_touched_video_of_a_lost_still_does_not_stay() -> None:
+    touched = file(A, stat=stat_of(0, ctime_ns=TRASHED_AT + 1))
+    plan = decide(touched, record(A), asset(hidden=True), LOST_STILL)
+    assert plan == [Quarantine(A, CONTENTS[0], asset_id(1), Why.STILL_GONE)]
+
+
+def test_a_video_in_quarantine_comes_back_with_its_still_and_is_tied_to_its_own_asset() -> None:
+    taken = replace(entry(A), asset_id=asset_id(1))
+    assert decide(taken, asset(hidden=True), STILL) == [PutBack(taken, asset_id(0))]
+    assert decide(taken, asset(hidden=True), LOST_STILL) == []
+
+
+def test_a_sidecar_in_quarantine_comes_back_and_is_tied_to_nothing() -> None:
+    taken = replace(entry(A, 2), asset_id=asset_id(0))
+    assert decide(taken, asset()) == [PutBack(taken, None)]
+
+
+# --- damage ---
+
+
+def test_bytes_that_changed_without_a_trace_are_never_synced() -> None:
+    damaged = replace(record(A), damaged=CONTENTS[2].xxh3)
+    assert decide(file(A, known=False), damaged, asset()) == []
+    assert decide(EDITED, damaged, asset()) == [Leave(A, Why.DAMAGED)]
+    repaired = file(A, stat=stat_of(0, inode=9))
+    assert decide(repaired, damaged, asset()) == [Refresh(A, CONTENTS[0], asset_id(0))]
+    edited = file(A, 1, stat=stat_of(1, inode=1))
+    assert decide(edited, damaged, asset()) == [Replace(A, CONTENTS[1], asset_id(0), trash_old=True)]
 
 
 def test_unhealthy_root_loses_nothing() -> None:
@@ -286,15 +558,20 @@ def test_unhealthy_root_loses_nothing() -> None:
     assert plan == [Leave(A, Why.UNHEALTHY, asset_id(0))]
 
 
-def test_first_sight_removes_nothing_that_was_there_before() -> None:
-    plan = decide(file(A), asset(0, Status.TRASHED), first_sight=True)
-    assert plan == [Leave(A, Why.FIRST_SIGHT, asset_id(0), CONTENTS[0])]
+def test_first_sight_holds_back_what_was_there_before() -> None:
+    plan = decide(file(A), asset(0, Status.TRASHED), unfamiliar=Why.FIRST_SIGHT)
+    assert plan == [on_hold(A, Direction.IMMICH, Why.FIRST_SIGHT)]
 
 
 def test_first_sight_still_restores_what_came_after() -> None:
     came = file(A, stat=stat_of(0, ctime_ns=TRASHED_AT + 1))
-    plan = decide(came, asset(0, Status.TRASHED), first_sight=True)
+    plan = decide(came, asset(0, Status.TRASHED), unfamiliar=Why.FIRST_SIGHT)
     assert plan == [Restore(A, CONTENTS[0], asset_id(0))]
+
+
+def test_a_trashed_asset_without_a_date_waits_for_a_person() -> None:
+    undated = replace(asset(0, Status.TRASHED), deleted_ns=None)
+    assert decide(file(A), undated) == [on_hold(A, Direction.IMMICH, Why.UNDATED)]
 
 
 def test_motion_part_that_is_gone_trashes_nothing() -> None:
@@ -399,25 +676,38 @@ def test_asset_whose_bytes_were_replaced_says_nothing_about_the_file() -> None:
     assert decide(file(A, known=False), record(A), replaced) == [Upload((A,), CONTENTS[0])]
 
 
-def test_swapped_names_are_adopted() -> None:
-    swapped = (file(A, 1), file(B, 0))
+@pytest.mark.parametrize("known", [True, False])
+def test_swapped_names_are_adopted(known: bool) -> None:
+    swapped = (file(A, 1, known=known), file(B, 0, known=known))
     assert decide(*swapped, record(A, 0), record(B, 1), asset(0), asset(1)) == [
         Adopt(A, CONTENTS[1], asset_id(1)),
         Adopt(B, CONTENTS[0], asset_id(0)),
     ]
 
 
-def test_file_renamed_over_another_keeps_both_assets() -> None:
-    over = file(A, 1)
+def test_a_chain_of_renames_needs_no_hash() -> None:
+    chain = (file(B, 0, known=False), file(C, 1, known=False))
+    assert decide(*chain, record(A, 0), record(B, 1), asset(0), asset(1)) == [
+        Adopt(B, CONTENTS[0], asset_id(0)),
+        Adopt(C, CONTENTS[1], asset_id(1)),
+        Drop(A, Why.MOVED),
+    ]
+
+
+def test_file_renamed_over_another_replaces_that_one() -> None:
+    over = file(A, 1, known=False)
     assert decide(over, record(A, 0), record(B, 1), asset(0), asset(1)) == [
-        Leave(A, Why.EDITED),
-        Leave(B, Why.EDITED),
+        Replace(A, CONTENTS[1], asset_id(0), trash_old=True),
+        Drop(B, Why.MOVED),
     ]
 
 
 def test_asset_of_an_edited_file_is_not_trashed_for_its_missing_copy() -> None:
     edited = file(A, 2, stat=stat_of(2))
-    assert decide(edited, record(A), record(B), asset()) == [Leave(A, Why.EDITED), Leave(B, Why.EDITED)]
+    assert decide(edited, record(A), record(B), asset()) == [
+        Replace(A, CONTENTS[2], asset_id(0), trash_old=True),
+        Leave(B, Why.EDITED),
+    ]
 
 
 def test_unhealthy_root_keeps_records_and_quarantine_as_they_are() -> None:
@@ -428,12 +718,12 @@ def test_unhealthy_root_keeps_records_and_quarantine_as_they_are() -> None:
 
 def test_picture_that_is_put_back_is_not_trashed_meanwhile() -> None:
     taken = entry(A)
-    assert decide(record(A), taken, asset()) == [Leave(A, Why.GRACE), PutBack(taken)]
+    assert decide(record(A), taken, asset()) == [Leave(A, Why.GRACE), PutBack(taken, asset_id(0))]
 
 
 def test_of_two_quarantined_files_of_one_path_one_is_put_back() -> None:
     first, second = entry(A, id=1), entry(A, id=2)
-    assert decide(first, second, asset()) == [PutBack(first), Supersede(second)]
+    assert decide(first, second, asset()) == [PutBack(first, asset_id(0)), Supersede(second)]
 
 
 def test_row_14_waits_for_the_grace_so_that_a_moved_file_is_known() -> None:

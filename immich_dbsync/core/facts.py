@@ -1,0 +1,110 @@
+"""What follows from a View at once, and is asked for by several rows of the decision table."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from immich_dbsync.core.view import View
+from immich_dbsync.model import Asset, AssetId, Content, File, Hold, Record, RelPath, Sha1, Stat, Status
+
+
+class Facts:
+    """A View and its lookups; nothing in it is decided yet."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.by_sha1: dict[Sha1, Asset] = {asset.sha1: asset for asset in view.assets.values()}
+        self.gone = {path: record for path, record in sorted(view.records.items()) if path not in view.files}
+        self._displaced = _by_inode(record for record in view.records.values() if self._left_its_path(record))
+        self.contents = {path: self._content(file) for path, file in sorted(view.files.items())}
+        self._holders: dict[Content, set[RelPath]] = defaultdict(set)
+        for path, content in self.contents.items():
+            if content is not None:
+                self._holders[content].add(path)
+        self._stills: dict[AssetId, list[Asset]] = defaultdict(list)
+        for asset in sorted(view.assets.values(), key=lambda asset: asset.id):
+            if asset.video_id is not None:
+                self._stills[asset.video_id].append(asset)
+        self._tied: dict[AssetId, set[RelPath]] = defaultdict(set)
+        for path, record in view.records.items():
+            if record.asset_id is not None:
+                self._tied[record.asset_id].add(path)
+        self.unidentified = view.unidentified_sizes | {
+            view.files[path].stat.size for path, content in self.contents.items() if content is None
+        }
+
+    def _content(self, file: File) -> Content | None:
+        """The file's content as far as it is known without reading it."""
+        if file.content is not None:
+            return file.content
+        own = self.view.records.get(file.path)
+        if own is not None and own.stat.inode == file.stat.inode:
+            return own.content if own.stat == file.stat and not own.racy else None
+        record = self.displaced(file)
+        return record.content if record is not None and not record.racy else None
+
+    def _left_its_path(self, record: Record) -> bool:
+        """Whether the path is missing now or holds another file than was recorded."""
+        there = self.view.files.get(record.path)
+        return there is None or there.stat.inode != record.stat.inode
+
+    def displaced(self, file: File) -> Record | None:
+        """The record of the path that this very file was at before it was renamed; None where there is none.
+
+        Its inode, size and mtime tell, and that it is not at that path any more.
+        """
+        record = self._displaced.get(_key(file.stat))
+        return record if record is not None and record.path != file.path else None
+
+    def asset_of(self, record: Record) -> Asset | None:
+        """The asset a record is tied to; None where it is gone, or holds another content than it did."""
+        asset = self.view.assets.get(record.asset_id) if record.asset_id is not None else None
+        return asset if asset is not None and asset.sha1 == record.content.sha1 else None
+
+    def holders(self, content: Content) -> frozenset[RelPath]:
+        """The paths on disk that hold this content."""
+        return frozenset(self._holders.get(content, ()))
+
+    def tied(self, asset_id: AssetId) -> frozenset[RelPath]:
+        """The paths, there or missing, whose records are tied to this asset."""
+        return frozenset(self._tied.get(asset_id, ()))
+
+    def comes_back(self, asset_id: AssetId) -> bool:
+        """Whether a file in quarantine is to be put back for this asset once it is active."""
+        return any(entry.asset_id == asset_id and not entry.superseded for entry in self.view.entries)
+
+    def lost_still(self, video: Asset) -> Asset | None:
+        """The still of a live photo's hidden video, where it is in the trash or being deleted; None otherwise.
+
+        Trashing a still leaves its video's row as it is (seen on 2.7.5 and 3.1.0): the still's fate decides.
+        """
+        stills = self._stills.get(video.id, [])
+        if not video.hidden or not stills or any(still.status is Status.ACTIVE for still in stills):
+            return None
+        return stills[0]
+
+    def hold_of(self, path: RelPath) -> Hold | None:
+        """The hold that the path's record belongs to."""
+        record = self.view.records.get(path)
+        return record.hold if record is not None else None
+
+
+def _key(stat: Stat) -> tuple[int, int, int]:
+    """What a rename keeps."""
+    return stat.inode, stat.size, stat.mtime_ns
+
+
+def _by_inode(records: Iterable[Record]) -> dict[tuple[int, int, int], Record]:
+    """Records by what a rename keeps; where two of different content agree in it, neither.
+
+    Hard links of one file may be among them: then one that is tied stands for all, and of those the first by path.
+    """
+    found: dict[tuple[int, int, int], Record] = {}
+    ambiguous: set[tuple[int, int, int]] = set()
+    for record in sorted(records, key=lambda record: record.path):
+        key = _key(record.stat)
+        known = found.setdefault(key, record)
+        if known.content != record.content:
+            ambiguous.add(key)
+        elif known.asset_id is None:
+            found[key] = record
+    return {key: record for key, record in found.items() if key not in ambiguous}

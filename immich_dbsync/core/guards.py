@@ -1,0 +1,44 @@
+"""When so much is deleted at once that a person should look first. Small predicates; who counts is elsewhere."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from immich_dbsync.model import RelPath
+
+WINDOW_S = 60.0
+"""Deletions this close together are one pass, in seconds."""
+
+FOLDER_MIN = 10
+"""A folder with fewer synced files may be emptied without asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Deletions of one pass are too many when they are more than ``minimum`` and more than ``fraction`` of all."""
+
+    minimum: int
+    fraction: float
+
+    def exceeded(self, deletions: int, synced: int) -> bool:
+        """Whether so many deletions are too many for an owner with so many synced files (before the deletions)."""
+        return deletions > self.minimum and deletions > self.fraction * synced
+
+
+FROM_FOLDER = Limits(25, 0.2)
+"""For files deleted from the folder; the defaults of the settings ``hold_min`` and ``hold_fraction``."""
+
+FROM_IMMICH = Limits(100, 0.5)
+"""For assets deleted in Immich, where somebody chose each of them."""
+
+
+def large_folders(deleted: Iterable[RelPath]) -> list[bytes]:
+    """Every folder, the root (``b""``) among them, with ``FOLDER_MIN`` deletions at or below it, in byte order."""
+    counts: Counter[bytes] = Counter()
+    for path in deleted:
+        folder: bytes = path
+        while b"/" in folder:
+            folder = folder.rpartition(b"/")[0]
+            counts[folder] += 1
+        counts[b""] += 1
+    return sorted(folder for folder, count in counts.items() if count >= FOLDER_MIN)

@@ -1,0 +1,74 @@
+"""The ``.xmp`` files beside a picture: ``IMG.jpg.xmp``, or ``IMG.xmp`` for all pictures of that stem."""
+
+import os
+
+from immich_dbsync.core.names import NameRules
+from immich_dbsync.disk.errors import NotTaken
+from immich_dbsync.disk.root import Root
+from immich_dbsync.model import RelPath
+
+_EXTENSIONS = (b".xmp", b".XMP")
+LARGEST = 16 << 20
+"""Bytes above which a file is no sidecar that anybody would want in memory; real ones have a few thousand."""
+
+
+def candidates(path: RelPath) -> tuple[RelPath, ...]:
+    """Where the sidecars of the picture at this path may be; the picture's very own come first."""
+    folder, slash, name = path.rpartition(b"/")
+    stem = name[: name.rfind(b".")] if b"." in name[1:] else name
+    return tuple(RelPath(folder + slash + base + extension) for base in (name, stem) for extension in _EXTENSIONS)
+
+
+def sidecars(root: Root, path: RelPath) -> list[RelPath]:
+    """The sidecars there are of the picture at this path, the one to upload first. Blocks."""
+    found = []
+    for candidate in candidates(path):
+        try:
+            stat = root.stat(candidate)
+        except OSError:
+            continue
+        if stat is not None and 0 < stat.size <= LARGEST:
+            found.append(candidate)
+    return found
+
+
+def left_behind(root: Root, path: RelPath, names: NameRules) -> list[RelPath]:
+    """The sidecars that belong to no picture any more once the one at this path is gone. Blocks."""
+    name = path.rpartition(b"/")[2]
+    own = [found for found in sidecars(root, path) if found.rpartition(b"/")[2].startswith(name + b".")]
+    shared = [found for found in sidecars(root, path) if found not in own]
+    return own + shared if shared and not _has_siblings(root, path, names) else own
+
+
+def read(root: Root, path: RelPath) -> bytes | None:
+    """A sidecar's bytes; None where it can't be had or is none. Blocks."""
+    try:
+        fd, stat = root.open_file(path)
+    except (OSError, NotTaken):
+        return None
+    try:
+        return os.pread(fd, stat.size, 0) if 0 < stat.size <= LARGEST else None
+    finally:
+        os.close(fd)
+
+
+def _has_siblings(root: Root, path: RelPath, names: NameRules) -> bool:
+    """Whether another picture with the same stem is in the folder, as a raw file beside its JPEG."""
+    folder, _, name = path.rpartition(b"/")
+    stem = name[: name.rfind(b".")] + b"."
+    try:
+        fd = root.open_directory(folder)
+    except OSError:
+        return True  # nothing is moved on a guess
+    try:
+        with os.scandir(fd) as entries:
+            others = [os.fsencode(entry.name) for entry in entries]
+    finally:
+        os.close(fd)
+    return any(
+        other.startswith(stem)
+        and other != name
+        and b"." not in other[len(stem) :]
+        and names.name(other, folder + b"/" + other) is None
+        for other in others
+    )

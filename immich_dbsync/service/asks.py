@@ -1,0 +1,98 @@
+"""What a command asks of the service, or does itself where none runs: a full comparison, and decided holds."""
+
+import asyncio
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+
+from immich_dbsync.core.names import valid_path
+from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.rehash import reread
+from immich_dbsync.service.rounds import Rounds
+from immich_dbsync.store.records import Deed
+
+log = structlog.get_logger()
+
+RESYNC = "resync"
+DECIDED = "decided"
+
+_LOOK_S = 0.1  # between two looks whether a resync is done
+_DAMAGED_TOLD = 1000  # damaged files named in an answer; all are counted, and `status` names them too
+_PAGE = 500
+
+
+class Answers:
+    """Answers what is asked about one owner, one after the other."""
+
+    def __init__(self, sync: OwnerSync, rounds: Rounds, hashers: ThreadPoolExecutor) -> None:
+        self._sync, self._rounds, self._hashers = sync, rounds, hashers
+
+    async def answer_forever(self) -> None:
+        """Answer whatever is asked, and what was asked before this service began."""
+        sync = self._sync
+        while True:
+            await sync.asked.wait()
+            sync.asked.clear()
+            for ask in await sync.parts.holds.asks(sync.owner):
+                if ask.kind == RESYNC:
+                    prefix, rehash = bytes.fromhex(ask.arguments["prefix"]), bool(ask.arguments["rehash"])
+                    result = await self.resync(prefix, rehash=rehash)
+                else:
+                    result = await self.carry_out_decisions()
+                await sync.parts.holds.answer(ask.id, result)
+
+    async def resync(self, prefix: bytes = b"", *, rehash: bool = False) -> dict[str, Any]:
+        """Compare all at and below ``prefix`` and return when what follows is done; what was done, counted.
+
+        ``waiting`` in the result says why something could not be done, when Immich's server does not answer.
+        """
+        sync = self._sync
+        since = await sync.store.now()
+        damaged = await self._reread(prefix) if rehash else []
+        sync.scan(prefix)
+        if prefix:
+            sync.hint([valid_path(prefix)])
+        while not (sync.idle() and self._rounds.reported()):
+            if sync.parts.gate.reason is not None and sync.identified() and not sync.known.scanning:
+                break
+            await asyncio.sleep(_LOOK_S)
+        tally = self._rounds.tallies.get(prefix)
+        return {
+            "files": tally.files if tally is not None else 0,
+            "done": await sync.parts.holds.done_since(sync.owner, since),
+            "left": {why.value: count for why, count in Counter(sync.left.values()).items()},
+            "damaged": damaged[:_DAMAGED_TOLD],
+            "damaged_count": len(damaged),
+            "waiting": sync.parts.gate.reason,
+        }
+
+    async def carry_out_decisions(self) -> dict[str, Any]:
+        """Have everything looked at whose hold was decided, and end the holds to which nothing belongs any more."""
+        sync, count, after = self._sync, 0, b""
+        while paths := await sync.parts.holds.decided(sync.owner, after, _PAGE):
+            sync.hint(paths)
+            count, after = count + len(paths), paths[-1]
+        # An event for each of the counters behind idle() would cost more than looking at them.
+        while not sync.idle() and sync.parts.gate.reason is None:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+        closed = await sync.parts.holds.close(sync.owner)
+        for hold in closed:
+            log.info("hold.closed", owner=str(sync.owner), hold=hold)
+        return {"files": count, "closed": closed, "waiting": sync.parts.gate.reason}
+
+    async def _reread(self, prefix: bytes) -> list[str]:
+        """Find damaged files, and note them; their paths as text, undecodable bytes escaped."""
+        sync, damaged = self._sync, []
+        async for file in reread(sync.root, sync.store, sync.owner, self._hashers, prefix):
+            if file.news:
+                await sync.store.set_damage(sync.owner, file.path, file.found if file.damaged else None)
+                cause = "its bytes changed without a trace" if file.damaged else "its bytes are as recorded again"
+                await sync.store.remember(
+                    sync.owner, [Deed("damaged" if file.damaged else "repaired", cause, file.path)]
+                )
+            if file.damaged:
+                damaged.append(file.path.decode("utf-8", "backslashreplace"))
+                log.error("file.damaged", owner=str(sync.owner), path=file.path)
+        return damaged

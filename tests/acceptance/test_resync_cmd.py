@@ -1,0 +1,184 @@
+"""``immich-dbsync resync``, beside a running service and without one."""
+
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from immich_dbsync.demo.people import create_api_key, create_user
+from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
+from tests.acceptance.commands import Service, command, put
+from tests.databases import Servers
+from tests.waiting import until
+
+QUICK = {"IMMICH_DBSYNC_MOVE_GRACE": "0.2", "IMMICH_DBSYNC_SETTLE_TIME": "0.05"}
+
+
+@pytest.fixture
+def database(servers: Servers) -> Iterator[str]:
+    with servers.database() as name:
+        yield servers.cluster().url(name)
+
+
+@pytest.fixture
+async def stage(database: str) -> AsyncIterator[Stage]:
+    async with staged(database, version="3.1.0", settings=dict(QUICK)) as stage:
+        yield stage
+
+
+async def status_of(stage: Stage, data: bytes) -> str | None:
+    digest = hashlib.sha1(data, usedforsecurity=False).digest()
+    found: str | None = await stage.connection.fetchval("select status::text from asset where checksum = $1", digest)
+    return found
+
+
+async def test_without_a_service_it_does_all_of_it_itself(stage: Stage) -> None:
+    put(stage.folder, "Camera/a.jpg", b"a")
+    put(stage.folder, "b.jpg", b"b")
+    ended = await command("resync", env=stage.environment())
+    assert (ended.code, ended.out) == (0, "ada@example.org\tupload\t2\n")
+    assert ended.err == "2 files compared: 2 upload.\n"
+    assert await status_of(stage, b"a") == await status_of(stage, b"b") == "active"
+
+    (stage.folder / "b.jpg").unlink()
+    ended = await command("resync", "--json", env=stage.environment())
+    assert ended.code == 0
+    [user] = ended.json["users"]
+    assert (user["user"], user["done"], user["left"], user["damaged"]) == ("ada@example.org", {"trash": 1}, {}, [])
+    assert await status_of(stage, b"b") == "trashed"
+
+    ended = await command("resync", env=stage.environment())
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == "1 files compared: all was as it should be.\n"
+
+
+async def test_beside_a_running_service_it_asks_the_service(stage: Stage) -> None:
+    put(stage.folder, "a.jpg", b"a")
+    with Service(stage.environment(), stage.home / "log") as service:
+        await service.until_synced(stage, 1)
+        await service.until_logged("scan.summary")  # nothing is under way any more
+        uploads = len(stage.immich.requests)
+        # The record is lost, as after a restored backup; no event tells of it.
+        await stage.connection.execute("delete from immich_dbsync_v1.records")
+        ended = await command("resync", env=stage.environment())
+        assert (ended.code, ended.out) == (0, "ada@example.org\tadopt\t1\n")
+        assert len(service.logged("scan.finished")) > 1
+        assert len(stage.immich.requests) == uploads
+        assert (await service.stop())[0] == 0
+    assert await stage.connection.fetchval("select count(*) from immich_dbsync_v1.asks where done_at is null") == 0
+
+
+async def test_what_is_asked_of_a_service_that_ends_is_done_by_the_command(stage: Stage) -> None:
+    put(stage.folder, "a.jpg", b"a")
+    env = stage.environment()
+    with Service(env, stage.home / "log") as service:
+        await service.until_synced(stage, 1)
+        os.kill(service.process.pid, signal.SIGSTOP)  # it holds its lock and answers nothing
+
+        async def kill_when_asked() -> None:
+            async def asked() -> bool:
+                return bool(await stage.connection.fetchval("select count(*) from immich_dbsync_v1.asks"))
+
+            await until(asked, seconds=20)
+            service.kill()
+
+        killer = asyncio.create_task(kill_when_asked())
+        put(stage.folder, "b.jpg", b"b")
+        ended = await command("resync", env=env)
+        await killer
+    assert ended.code == 0
+    assert await status_of(stage, b"b") == "active"
+
+
+async def test_a_path_narrows_it_down(stage: Stage) -> None:
+    for name in ("Camera/a.jpg", "Other/b.jpg", "c.jpg"):
+        put(stage.folder, name, name.encode())
+    env = stage.environment()
+    ended = await command("resync", "--path", "Camera", env=env)
+    assert (ended.code, ended.out) == (0, "ada@example.org\tupload\t1\n")
+    ended = await command("resync", "--path", str(stage.folder / "c.jpg"), env=env)
+    assert (ended.code, ended.out) == (0, "ada@example.org\tupload\t1\n")
+    assert await status_of(stage, b"Other/b.jpg") is None
+    ended = await command("resync", "--path", "Other", "--dry-run", env=env)
+    assert ended.out == "ada@example.org\tupload\tOther/b.jpg\tnew in the folder\n"
+    assert await status_of(stage, b"Other/b.jpg") is None
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc", "a//b", "."])
+async def test_a_path_that_is_nobodys_is_said_to_be(stage: Stage, path: str) -> None:
+    ended = await command("resync", "--path", path, env=stage.environment())
+    assert repr(path) in ended.complaint(10)
+
+
+async def test_of_several_users_a_relative_path_must_name_one(stage: Stage) -> None:
+    bob = await create_user(stage.connection, email="bob@example.org")
+    key = await create_api_key(stage.connection, bob, PERMISSIONS)
+    (stage.home / "sync" / str(bob)).mkdir()
+    env = stage.environment() | {"IMMICH_DBSYNC_API_KEYS": f"{stage.key} {key}"}
+    assert "--user" in (await command("resync", "--path", "Camera", env=env)).complaint(10)
+    put(stage.folder, "Camera/a.jpg", b"a")
+    put(stage.home / "sync" / str(bob), "Camera/b.jpg", b"b")
+    ended = await command("resync", "--path", "Camera", "--user", "bob@example.org", env=env)
+    assert ended.out == "bob@example.org\tupload\t1\n"
+    assert "ada@example.org" in (await command("resync", "--user", "adda@example.org", env=env)).complaint(9)
+
+
+def _damage(path: Path) -> None:
+    """Other bytes under the same stat, as a failing disk leaves them: the ctime alone can't be set back."""
+    before = path.stat()
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_rehash_finds_damage_and_never_syncs_it(stage: Stage, *, served: bool) -> None:
+    good, other = b"good picture", b"other picture"
+    path = put(stage.folder, "a.jpg", good)
+    put(stage.folder, "b.jpg", other)
+    env = stage.environment()
+    await command("resync", env=env)
+    _damage(path)
+    # No program can forge a ctime: the record is made to say what it would on a disk that rots.
+    ctime = path.stat().st_ctime_ns
+    await stage.connection.execute(
+        "update immich_dbsync_v1.records set ctime_ns = $1, racy = false where path = 'a.jpg'", ctime
+    )
+    await stage.connection.execute("update immich_dbsync_v1.records set racy = false")
+    requests = len(stage.immich.requests)
+    ended = await command("resync", "--rehash", "--dry-run", env=env)
+    assert "report damage\ta.jpg" in ended.out
+    with Service(env, stage.home / "log") as service:
+        await service.until_logged("scan.finished")
+        if not served:
+            await service.stop()
+        ended = await command("resync", "--rehash", env=env)
+        assert ended.code == 12
+        assert "a.jpg: its bytes changed without a trace of a write" in ended.out
+        assert "b.jpg" not in ended.out
+        ended = await command("status", env=env)
+        assert ended.code == 12
+        assert "a.jpg: its bytes changed" in ended.out
+        # Touched, so that it is looked at again; still not an edit.
+        os.utime(path)
+        await command("resync", env=env)
+        assert [request for request in stage.immich.requests[requests:] if request[0] != "GET"] == []
+        assert await status_of(stage, good) == "active"
+        # The right bytes come back from a backup.
+        put(stage.folder, "a.jpg", good)
+        await command("resync", "--rehash", env=env)
+        ended = await command("status", env=env)
+        assert "a.jpg" not in ended.out
+    assert [request for request in stage.immich.requests[requests:] if request[0] != "GET"] == []
+
+
+async def test_it_tells_when_immich_does_not_answer(stage: Stage) -> None:
+    put(stage.folder, "a.jpg", b"a")
+    env = stage.environment() | {"IMMICH_DBSYNC_SERVER_URL": "http://127.0.0.1:9"}
+    ended = await command("resync", env=env)
+    assert ended.code == 11
+    assert "What needs Immich waits for it" in ended.err
+    assert "Traceback" not in ended.err
