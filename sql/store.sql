@@ -34,9 +34,11 @@ update immich_dbsync_v1.owners set problems = '{}' where owner_id = $1 and probl
 update immich_dbsync_v1.owners set undecided = $2::jsonb where owner_id = $1
 
 -- name: owner_scanned
--- $1 owner, $2 counts as JSON, $3 digest of the settings.
+-- $1 owner, $2 counts as JSON, $3 digest of the settings (null: not all of it could be decided).
 update immich_dbsync_v1.owners
-set last_scan_at = now(), last_scan = $2::jsonb, first_scan_at = coalesce(first_scan_at, now()), rules = $3
+set last_scan_at = now(), last_scan = $2::jsonb,
+    first_scan_at = case when $3::text is null then first_scan_at else coalesce(first_scan_at, now()) end,
+    rules = coalesce($3, rules)
 where owner_id = $1
 
 -- name: owner_summary
@@ -176,9 +178,14 @@ set path = excluded.path, size = excluded.size, mtime_ns = excluded.mtime_ns, in
 delete from immich_dbsync_v1.quarantine where owner_id = $1 and id = any($2::bigint[])
 
 -- name: entry_supersede
--- $1 owner, $2 asset ids, $3 entry ids.
-update immich_dbsync_v1.quarantine set superseded = true
-where owner_id = $1 and not superseded and (asset_id = any($2::uuid[]) or id = any($3::bigint[]))
+-- What lies in quarantine for these assets, but for a live photo's video, which is no other copy of its still: it has an
+-- asset of its own; and these entries. $1 owner, $2 asset ids, $3 entry ids.
+update immich_dbsync_v1.quarantine q set superseded = true
+where q.owner_id = $1 and not q.superseded
+  and (q.id = any($3::bigint[])
+       or q.asset_id = any($2::uuid[]) and not exists (
+         select from public.asset a
+         where a."ownerId" = q.owner_id and a.checksum = q.sha1 and a."libraryId" is null and a.id <> q.asset_id))
 
 -- name: entry_gone
 -- $1 owner, $2 entry ids.
@@ -262,9 +269,10 @@ select s as size from unnest($2::bigint[]) s
 where exists (select from immich_dbsync_v1.records r where r.owner_id = $1 and r.size = s)
 
 -- name: content_of_copy
--- The SHA-1 of a recorded content with this size and XXH3. $1 owner, $2 size, $3 xxh3.
+-- The SHA-1 of a recorded content with this size and XXH3: both are of one read and belong together, whatever became of
+-- the file since. $1 owner, $2 size, $3 xxh3.
 select sha1 from immich_dbsync_v1.records
-where owner_id = $1 and size = $2 and xxh3 = $3 and not racy and damaged is null
+where owner_id = $1 and size = $2 and xxh3 = $3 and damaged is null
 limit 1
 
 -- name: damage_set

@@ -3,7 +3,19 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
 
-from immich_dbsync.core.actions import Action, Drop, Leave, PutBack, PutOnHold, Quarantine, Replace, Trash, Why
+from immich_dbsync.core.actions import (
+    Action,
+    Adopt,
+    Drop,
+    Leave,
+    PutBack,
+    PutOnHold,
+    Quarantine,
+    Refresh,
+    Replace,
+    Trash,
+    Why,
+)
 from immich_dbsync.core.facts import Facts
 from immich_dbsync.model import Asset, AssetId, Decision, Direction, Hold, Policy, Record, RelPath, Status
 
@@ -17,6 +29,7 @@ class _Absent:
     def __init__(self, facts: Facts, present: Sequence[Action], entries: Sequence[Action]) -> None:
         self.facts, self.view = facts, facts.view
         self.edited = {action.path for action in present if isinstance(action, Replace)}
+        self.ties = {action.path for action in present if isinstance(action, Adopt | Refresh)}
         # What a moved file's fate is decided by, and what is about to be there again.
         self.pending = {action.content for action in present if isinstance(action, Quarantine | PutOnHold)}
         self.pending |= {action.entry.content for action in entries if isinstance(action, PutBack)}
@@ -33,13 +46,13 @@ class _Absent:
             elif record.asset_id is None and view.healthy:
                 yield Drop(path, Why.NEVER_TIED)
             elif why is Why.GRACE and asset is not None and asset.status is Status.ACTIVE and held:
-                yield Drop(path, Why.MOVED)  # row 12: nothing to wait for
+                yield self._moved(path, asset, held)  # nothing to wait for
             elif why is not None:
                 yield Leave(path, why)
             elif asset is None or asset.status is not Status.ACTIVE:
                 yield Drop(path, Why.ASSET_GONE)  # row 14
             elif held:
-                yield Drop(path, Why.MOVED)  # row 12
+                yield self._moved(path, asset, held)
             else:
                 lost[asset.id].append(path)
         for asset_id, paths in sorted(lost.items()):
@@ -51,6 +64,14 @@ class _Absent:
             return Why.UNHEALTHY
         waiting = path in self.view.in_grace or record.stat.size in self.facts.unidentified
         return Why.GRACE if waiting or record.content in self.pending else None
+
+    def _moved(self, path: RelPath, asset: Asset, held: Set[RelPath]) -> Action:
+        """Row 12: another path holds the content. This record ends once that one is tied to the asset."""
+        if held & self.facts.tied(asset.id):
+            return Drop(path, Why.MOVED)
+        if tied_now := held & self.ties:
+            return Drop(path, Why.MOVED, behind=min(tied_now))
+        return Leave(path, Why.MOVING)
 
     def _last_path_gone(self, asset: Asset, paths: tuple[RelPath, ...]) -> Iterator[Action]:
         """Rows 11 and 13: no path holds the active asset's content any more."""

@@ -29,6 +29,7 @@ class Why(StrEnum):
     REFUSED = "Immich refused the file; it is tried again when it changes"
     UNHEALTHY = "the folder is not healthy, so nothing missing from it counts as deleted"
     NOT_ALLOWED = "Immich does not let this API key change its asset"
+    MOVING = "the same picture is at another path, which is not tied to its asset yet"
     GRACE = "waiting whether the picture turns up at another path"
     HELD = "its deletion waits for a person: see `immich-dbsync holds list`"
     # Why deletions become a hold:
@@ -133,10 +134,15 @@ class PutOnHold:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Rows 12, 13 and 14: the record ends; nothing else happens."""
+    """Rows 12, 13 and 14: the record ends; nothing else happens.
+
+    ``behind``: row 12, where this path is tied to the asset by the same plan; its record must be there first, or the
+    asset would have none.
+    """
 
     path: RelPath
     why: Why
+    behind: RelPath | None = None
 
 
 @dataclass(frozen=True, slots=True)

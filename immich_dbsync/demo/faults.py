@@ -16,7 +16,8 @@ from immich_dbsync.demo.tables import ImmichVersion
 class Faults:
     """Mutable switches, all off by default. A count goes down by one with each request it spoils.
 
-    Where several are on, a reset goes before a 500 and that before the faults of uploads. A ping is never spoilt.
+    Where several are on, a reset goes before a 500, that before a cut, and a lost answer comes last. A ping is never
+    spoilt.
     """
 
     delay_s: float = 0.0
@@ -28,7 +29,7 @@ class Faults:
     cut_next: int = 0
     """That many uploads have their connection reset while their body is read, and nothing is stored."""
     lose_answer_next: int = 0
-    """That many uploads are carried out, and then their connection is reset instead of an answer."""
+    """That many requests that change something are carried out, and then reset instead of being answered."""
 
     def take(self, name: str) -> bool:
         """Whether the switch of that name spoils this request; counts it down."""
@@ -81,13 +82,12 @@ def spoil(faults: Faults, version: ImmichVersion, requests: list[tuple[str, str]
             return reset(request)
         if faults.take("fail_next"):
             return ApiError(500, "Internal server error").response(version)
-        if (request.method, request.path) == ("POST", "/api/assets"):
-            if faults.take("cut_next"):
-                await request.content.readany()
-                return reset(request)
-            if faults.take("lose_answer_next"):
-                await handler(request)
-                return reset(request)
+        if (request.method, request.path) == ("POST", "/api/assets") and faults.take("cut_next"):
+            await request.content.readany()
+            return reset(request)
+        if request.method != "GET" and faults.take("lose_answer_next"):
+            await handler(request)
+            return reset(request)
         return await handler(request)
 
     return middleware

@@ -38,7 +38,7 @@ from immich_dbsync.core.view import View
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich.api import Server
 from immich_dbsync.immich.library import Library
-from immich_dbsync.model import AssetId, Direction, File, OwnerId, RelPath
+from immich_dbsync.model import AssetId, Direction, File, OwnerId, Record, RelPath
 from immich_dbsync.service.carry_out import Hands
 from immich_dbsync.service.gate import Gate
 from immich_dbsync.service.guard import Guard
@@ -112,7 +112,7 @@ class OwnerSync:
         )
         self._lock = asyncio.Lock()
         self._swept = False
-        parts.known.sizes_in_hand = lambda: frozenset(self.hashing.values())
+        parts.known.sizes_in_hand = lambda: frozenset((*self.hashing.values(), *self.todo.unsettled_sizes()))
 
     # --- what comes in ---
 
@@ -180,6 +180,7 @@ class OwnerSync:
             in_hand = self._in_hand()
             seen = await self.parts.observer.look(paths, assets, entries)
             whole = reconcile(seen.view)
+            self.todo.looked_at((*paths, *seen.view.records))
             plan, later = self._doable(whole, in_hand)
             stuck = await self._carry_out(seen.view, plan, later)
         if not seen.view.healthy:
@@ -200,6 +201,7 @@ class OwnerSync:
             await self._sweep_once()
             in_hand = self._in_hand()
             seen = await self.parts.observer.look(paths, last=True)
+            self.todo.looked_at((*paths, *seen.view.records))
             plan, later = self._doable(reconcile(seen.view), in_hand)
             await self._carry_out(seen.view, plan, later)
         return seen.view, plan
@@ -298,6 +300,8 @@ class OwnerSync:
             busy = {p for p in paths_of(action) if p in in_hand or p in self.hashing or p in self.uploading}
             if not busy:
                 doable.append(action)
+            elif isinstance(action, Drop):
+                self.todo.behind_a_move(action.path)
             elif isinstance(action, Upload) and (others := tuple(path for path in action.paths if path not in busy)):
                 later.append(Upload(others, action.content))
         return doable, later
@@ -372,12 +376,25 @@ class OwnerSync:
                 known = view.records.get(leave.path)
                 problem = known.problem if known and leave.why is Why.REFUSED else None
                 held.append(self._hands.record(view, leave.path, leave.content, None, problem=problem))
+            elif (touched := self._touched(view, leave.path)) is not None:
+                held.append(touched)
         fresh = [record for record in held if view.records.get(record.path) != record]
         if fresh:
             await self.store.upsert(self.owner, fresh)
         if restored := [action.asset_id for action in _of(plan, Restore)]:
             # The owner brought the picture back: nothing is to be put back besides.
             await self.store.supersede(self.owner, restored)
+
+    def _touched(self, view: View, path: RelPath) -> Record | None:
+        """The record of a file that is left alone, with the stat that it has been identified by; else it would be
+        identified again and again.
+        """
+        file, known = view.files.get(path), view.records.get(path)
+        if file is None or known is None or file.content != known.content:
+            return None
+        return self._hands.record(
+            view, path, known.content, known.asset_id, problem=known.problem, hold=known.hold
+        )
 
     def _upload_later(self, view: View, action: Upload | Replace) -> None:
         paths = paths_of(action)
@@ -423,6 +440,8 @@ def paths_of(action: Action) -> tuple[RelPath, ...]:
             return action.paths
         case PutBack() | Supersede():
             return (action.entry.path,)
+        case Drop(path, _, behind):
+            return (path,) if behind is None else (path, behind)
         case NoteGone() | Purge():
             return ()
         case _:

@@ -108,17 +108,17 @@ class Rounds:
     async def _pump_forever(self) -> None:
         sync, todo = self._sync, self._sync.todo
         while True:
+            todo.hinted.clear()  # before looking at anything: what comes from now on is not missed
             if paths := todo.agenda.take(time.monotonic(), BATCH):
                 await sync.look(paths)
                 continue
-            if self._finished is not None and sync.identified():
+            if self._finished is not None and self._worked_off():
                 finished, self._finished = self._finished, None
                 await self._report(finished)
             if self._summary is not None and sync.idle():
                 await self._summarize(*self._summary)
             await self._tell_what_is_left()
             due = todo.agenda.next_due()
-            todo.hinted.clear()
             try:
                 async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
                     await todo.hinted.wait()
@@ -207,9 +207,22 @@ class Rounds:
             await self._sync.store.set_undecided(self._sync.owner, counts)
             self._left_told = counts
 
+    def _worked_off(self) -> bool:
+        """Whether all that the last full scan found has been decided.
+
+        While a person has to be asked that goes for what is missing, too, and another scan that is wanted comes first.
+        """
+        sync = self._sync
+        if not sync.identified() or sync.known.unfamiliar is None:
+            return sync.identified()
+        scanning = sync.known.scanning or sync.scan_wanted.is_set()
+        return not (scanning or sync.todo.waiting_in_grace())
+
     async def _report(self, tally: Tally) -> None:
         """Write down what a full scan counted; the first one is over when all it found has been decided."""
         sync = self._sync
+        # Else nothing that is missing or lost could be decided: it is for the scan that follows when all is well again.
+        decided = sync.known.owner_active and not sync.parts.observer.was_unwell
         counts = {
             "files": tally.files,
             "new": tally.new,
@@ -218,10 +231,11 @@ class Rounds:
             "unreadable": tally.unreadable,
             "left_alone": {reason.value: count for reason, count in tally.left_alone.items()},
         }
-        if sync.known.unfamiliar is Why.FIRST_SIGHT:
-            self._summary = (self._began, tally)
-        sync.known.unfamiliar = None
-        await sync.store.set_scanned(sync.owner, counts, sync.parts.rules.digest)
+        if decided:
+            if sync.known.unfamiliar is Why.FIRST_SIGHT:
+                self._summary = (self._began, tally)
+            sync.known.unfamiliar = None
+        await sync.store.set_scanned(sync.owner, counts, sync.parts.rules.digest if decided else None)
         log.info("scan.finished", owner=str(sync.owner), **counts)
 
     def reported(self) -> bool:

@@ -44,6 +44,7 @@ def rules_of(settings: Settings) -> Rules:
         sorted(settings.protect),
         settings.policy.value,
         sorted((folder, policy.value) for folder, policy in settings.policies.items()),
+        [settings.hold_min, settings.hold_fraction],
     ]
     return Rules(
         names=NameRules(IMAGE | VIDEO, SIDECAR, settings.exclude),

@@ -17,7 +17,7 @@ RETRY = Backoff(first=1.0, most=300.0)
 
 _SLOW_S = 30.0  # until a file is looked at again that waits for Immich, or for another file's request
 _LONG_SCAN_S = 60.0  # until a missing file is looked at again while a scan goes on
-_TWIN_S = 0.5  # until a deletion is looked at again that waits for a file of the same size to be hashed
+_TWIN_S = 0.5  # until a missing file is looked at again that waits for another one to be hashed or tied
 
 
 class Todo:
@@ -29,6 +29,7 @@ class Todo:
         self._glances: dict[RelPath, Glance] = {}
         self._attempts: Counter[RelPath] = Counter()
         self._after_scan: set[RelPath] = set()  # missing, while a scan may yet find them elsewhere
+        self._in_grace: set[RelPath] = set()  # missing, and nothing can be said of them yet
         self._behind: dict[Content, set[RelPath]] = defaultdict(set)  # another path of the same content is uploading
         self._waiting_for: dict[AssetId, set[RelPath]] = defaultdict(set)
 
@@ -57,6 +58,18 @@ class Todo:
         """Whether files wait that are still being written."""
         return bool(self._glances)
 
+    def unsettled_sizes(self) -> list[int]:
+        """The sizes of the files that are still being written, as last seen."""
+        return [glance.stat.size for glance in self._glances.values()]
+
+    def waiting_in_grace(self) -> bool:
+        """Whether some missing file was not decided when it was last looked at, for it may turn up elsewhere."""
+        return bool(self._in_grace)
+
+    def looked_at(self, paths: Iterable[RelPath]) -> None:
+        """These paths are being decided anew."""
+        self._in_grace.difference_update(paths)
+
     # --- why a path comes up again ---
 
     def scan_over(self) -> None:
@@ -67,6 +80,10 @@ class Todo:
     def wait_behind(self, content: Content, paths: Iterable[RelPath]) -> None:
         """These paths hold what another path is uploading."""
         self._behind[content].update(paths)
+
+    def behind_a_move(self, path: RelPath) -> None:
+        """This missing path's record ends once another path is tied, which a queue has in hand."""
+        self.hint([path], after=_TWIN_S)
 
     def uploaded(self, content: Content) -> None:
         """An upload has ended, one way or the other."""
@@ -99,12 +116,16 @@ class Todo:
 
         ``over`` says in how many seconds a missing path's grace ends; it may be in the past.
         """
+        if leave.why is Why.GRACE:
+            self._in_grace.add(leave.path)
         match leave.why:
             case Why.GRACE if scanning:
                 self._after_scan.add(leave.path)
                 self.hint([leave.path], after=_LONG_SCAN_S)
             case Why.GRACE:
                 self.hint([leave.path], after=max(over(leave.path), 0) or _TWIN_S)
+            case Why.MOVING:
+                self.behind_a_move(leave.path)
             case Why.TWIN if leave.content is not None:
                 self.wait_behind(leave.content, [leave.path])
                 self.hint([leave.path], after=_SLOW_S)

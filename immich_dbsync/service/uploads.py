@@ -13,7 +13,7 @@ from immich_dbsync.core.actions import Action, Replace
 from immich_dbsync.disk import sidecars
 from immich_dbsync.disk.at import stat_of
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
-from immich_dbsync.disk.hashing import BLOCK
+from immich_dbsync.disk.hashing import BLOCK, xxh3_of
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
 from immich_dbsync.immich.library import Library
@@ -214,12 +214,15 @@ async def _transfer(sender: Sender, source: Record) -> tuple[api.Uploaded, bool]
         name = source.path.rpartition(b"/")[2]
         upload = api.Upload(name, before.size, before.mtime_ns, source.content.sha1, sidecar)
         uploaded = await sender.server.upload(sender.key, upload, _body(fd, source.path, before, digest))
+        # A duplicate may be answered before the body was read.
+        intact = uploaded.duplicate or digest.digest() == source.content.xxh3
         after = stat_of(os.fstat(fd))
+        if intact and not after.same_file(before):  # a rename or chmod moves the ctime alone
+            # Touched, or written to.
+            intact = after.size == before.size and await asyncio.to_thread(xxh3_of, fd) == source.content.xxh3
     finally:
         os.close(fd)
-    # A duplicate may be answered before the body was read.
-    whole = uploaded.duplicate or digest.digest() == source.content.xxh3
-    return uploaded, whole and after.same_file(before)  # a rename or chmod meanwhile moves the ctime alone
+    return uploaded, intact
 
 
 def _sidecar(root: Root, path: RelPath) -> tuple[bytes, bytes] | None:

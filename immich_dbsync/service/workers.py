@@ -194,6 +194,9 @@ class Workers:
             else:
                 sync.leave(asked, Why.NOT_ALLOWED)
                 sync.todo.retry(asked)
+        # The echo of a request is no news, but what became of a still decides about its video's files.
+        if live := [key for key in done if (asset := view.assets.get(key)) is not None and asset.video_id is not None]:
+            await sync.look(assets=live)
 
     async def _trash(self, actions: Sequence[Trash]) -> list[AssetId]:
         """Row 11: trash these assets and end their records; returns those that Immich trashed."""

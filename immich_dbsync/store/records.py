@@ -119,8 +119,11 @@ class Store:
         """Note why files are left alone now, and how many."""
         await self._execute("owner_undecided", owner, json.dumps(counts))
 
-    async def set_scanned(self, owner: OwnerId, counts: dict[str, Any], rules: str) -> None:
-        """Note what a full scan counted, and the digest of the settings under which it was worked off."""
+    async def set_scanned(self, owner: OwnerId, counts: dict[str, Any], rules: str | None) -> None:
+        """Note what a full scan counted, and the digest of the settings under which it was worked off.
+
+        None for those where not all that it found could be decided: then the next scan is as unfamiliar as this one.
+        """
         await self._execute("owner_scanned", owner, json.dumps(counts), rules)
 
     async def set_summary(self, owner: OwnerId, since: datetime, counts: dict[str, Any]) -> dict[str, Any]:

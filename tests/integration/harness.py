@@ -21,8 +21,10 @@ from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
+from immich_dbsync.disk.hashing import Hashed, hash_file, xxh3_of_file
+from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
-from immich_dbsync.model import Decision, OwnerId, Sha1
+from immich_dbsync.model import Decision, OwnerId, RelPath, Sha1, Xxh3
 from immich_dbsync.service import session, workers
 from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.owner import OwnerSync
@@ -39,6 +41,22 @@ _HOUR_NS = 3600 * 1_000_000_000
 _STOP_S = 20.0
 # Waits that only spare work, or are for somebody to mend something.
 _SHORTER = ((workers, "_AFTERWARDS_S", 0.02), (session, "STUCK", Backoff(0.1, 1.0)), (session, "_ROOT_RETRY_S", 0.2))
+
+
+class Reads:
+    """Which files the workers computed digests of: SHA-1 and XXH3 in one read, or XXH3 alone."""
+
+    def __init__(self) -> None:
+        self.sha1: list[RelPath] = []
+        self.xxh3: list[RelPath] = []
+
+    def hash_file(self, root: Root, path: RelPath, **options: Any) -> Hashed:
+        self.sha1.append(path)
+        return hash_file(root, path, **options)
+
+    def xxh3_of_file(self, root: Root, path: RelPath, **options: Any) -> Xxh3:
+        self.xxh3.append(path)
+        return xxh3_of_file(root, path, **options)
 
 
 class Person:
@@ -262,6 +280,7 @@ class Harness(Person):
         self.immich = stage.immich
         self.connection = stage.connection
         self.people: list[Person] = [self]
+        self.reads = Reads()
         self.session: Session | None = None
         self._settings: dict[str, Any] = {
             "move_grace": GRACE_S,
@@ -428,6 +447,8 @@ async def harness(database_url: str, version: ImmichVersion, **settings: Any) ->
         sync = Harness(stage, web, **settings)
         for module, name, seconds in _SHORTER:
             stack.enter_context(patch.object(module, name, seconds))
+        stack.enter_context(patch.object(workers, "hash_file", sync.reads.hash_file))
+        stack.enter_context(patch.object(workers, "xxh3_of_file", sync.reads.xxh3_of_file))
         try:
             yield sync
         finally:

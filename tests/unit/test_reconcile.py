@@ -305,7 +305,7 @@ def test_unknown_file_is_identified() -> None:
 
 def test_file_moved_by_inode_needs_no_hash() -> None:
     moved = file(B, stat=stat_of(0, ctime_ns=60), known=False)
-    assert decide(moved, record(A), asset()) == [Adopt(B, CONTENTS[0], asset_id(0)), Drop(A, Why.MOVED)]
+    assert decide(moved, record(A), asset()) == [Adopt(B, CONTENTS[0], asset_id(0)), Drop(A, Why.MOVED, behind=B)]
 
 
 @pytest.mark.parametrize(
@@ -414,7 +414,7 @@ def test_what_was_approved_is_carried_out(guards: dict[str, Any]) -> None:
 def test_what_was_approved_is_decided_against_the_present() -> None:
     approved = record(A, hold=Decision.APPROVED)
     assert decide(approved, file(A, known=False), asset()) == [Refresh(A, CONTENTS[0], asset_id(0))]
-    assert decide(approved, file(B), asset()) == [Adopt(B, CONTENTS[0], asset_id(0)), Drop(A, Why.MOVED)]
+    assert decide(approved, file(B), asset()) == [Adopt(B, CONTENTS[0], asset_id(0)), Drop(A, Why.MOVED, behind=B)]
     assert decide(approved, asset(0, Status.TRASHED)) == [Drop(A, Why.ASSET_GONE)]
     assert decide(approved, asset(), healthy=False) == [Leave(A, Why.UNHEALTHY)]
     assert decide(approved, asset(), keep_created_before_ns=1000) == [Drop(A, Why.RELEASED)]
@@ -584,7 +584,7 @@ def test_gone_for_a_moment_waits() -> None:
 
 def test_gone_for_a_moment_but_found_elsewhere_does_not_wait() -> None:
     plan = decide(record(A), file(B), asset(), in_grace=frozenset({A}))
-    assert plan == [Adopt(B, CONTENTS[0], asset_id(0)), Drop(A, Why.MOVED)]
+    assert plan == [Adopt(B, CONTENTS[0], asset_id(0)), Drop(A, Why.MOVED, behind=B)]
 
 
 def test_copy_that_is_gone_waits_for_the_one_in_grace() -> None:
@@ -690,7 +690,7 @@ def test_a_chain_of_renames_needs_no_hash() -> None:
     assert decide(*chain, record(A, 0), record(B, 1), asset(0), asset(1)) == [
         Adopt(B, CONTENTS[0], asset_id(0)),
         Adopt(C, CONTENTS[1], asset_id(1)),
-        Drop(A, Why.MOVED),
+        Drop(A, Why.MOVED, behind=B),
     ]
 
 
@@ -698,7 +698,7 @@ def test_file_renamed_over_another_replaces_that_one() -> None:
     over = file(A, 1, known=False)
     assert decide(over, record(A, 0), record(B, 1), asset(0), asset(1)) == [
         Replace(A, CONTENTS[1], asset_id(0), trash_old=True),
-        Drop(B, Why.MOVED),
+        Leave(B, Why.MOVING),  # its asset would have no record until A is tied to it
     ]
 
 
