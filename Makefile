@@ -1,11 +1,11 @@
-# Verbs: demo, test, soak, lint, fix, lock, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
+# Verbs: demo, test, soak, mutants, lint, fix, lock, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint fix lock clean
+.PHONY: help demo test soak mutants lint fix lock clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(STAMP)  ## every test, on real PostgreSQL servers, one worker for each c
 soak: $(STAMP)  ## 5,000 random examples of deeds on both sides, from another seed each time
 	MODEL_EXAMPLES=5000 MODEL_FIRST=$${MODEL_FIRST:-$$(date +%s)} \
 	  $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal tests/model
+
+mutants: $(STAMP) ## take out each guard of a removal in turn; a test has to miss it
+	$(BIN)/python -m tests.mutation.run
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

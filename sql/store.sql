@@ -103,7 +103,11 @@ limit $4
 -- name: record_upsert
 -- $1 owner, $2 paths, $3 sizes, $4 mtimes, $5 ctimes, $6 inodes, $7 racy, $8 xxh3, $9 sha1, $10 asset ids, $11 problems,
 -- $12 hold ids, $13 damaged, $14 quarantine entries that end with it.
-with ended as (delete from immich_dbsync_v1.quarantine where owner_id = $1 and id = any($14::bigint[]))
+with ended as (delete from immich_dbsync_v1.quarantine where owner_id = $1 and id = any($14::bigint[])),
+claimed as (
+  delete from immich_dbsync_v1.sends s using unnest($9::bytea[], $10::uuid[]) t(sha1, asset_id)
+  where s.owner_id = $1 and s.sha1 = t.sha1 and t.asset_id is not null
+)
 insert into immich_dbsync_v1.records
   (owner_id, path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id, problem, hold_id, damaged)
 select $1, * from unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
@@ -210,6 +214,23 @@ delete from immich_dbsync_v1.events where id = any($1::bigint[])
 -- name: event_evidence
 -- Which of these assets our own trigger saw deleted. $1 owner, $2 ids.
 select asset_id as id from immich_dbsync_v1.events where owner_id = $1 and kind = 'deleted' and asset_id = any($2::uuid[])
+
+-- name: send_add
+-- Returns the row where there was none. $1 owner, $2 sha1, $3 path.
+insert into immich_dbsync_v1.sends (owner_id, sha1, path) values ($1, $2, $3)
+on conflict do nothing
+returning sha1
+
+-- name: send_end
+-- $1 owner, $2 sha1s.
+delete from immich_dbsync_v1.sends where owner_id = $1 and sha1 = any($2::bytea[])
+
+-- name: sends_unclaimed
+-- What we had Immich take, and no path holds any more. $1 owner.
+select s.sha1, s.path from immich_dbsync_v1.sends s
+where s.owner_id = $1
+  and not exists (select from immich_dbsync_v1.records r where r.owner_id = $1 and r.sha1 = s.sha1)
+order by s.path
 
 -- name: trash_request_add
 -- $1 owner, $2 assets.

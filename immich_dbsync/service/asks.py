@@ -77,7 +77,7 @@ class Answers:
         # An event for each of the counters behind idle() would cost more than looking at them.
         while not sync.idle() and sync.parts.gate.reason is None:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
-        closed = await sync.parts.holds.close(sync.owner)
+        closed = await sync.close_holds()
         for hold in closed:
             log.info("hold.closed", owner=str(sync.owner), hold=hold)
         return {"files": count, "closed": closed, "waiting": sync.parts.gate.reason}

@@ -26,7 +26,7 @@ from immich_dbsync.disk.hashing import hash_file, is_racy
 from immich_dbsync.disk.quarantine import QuarantineBatch
 from immich_dbsync.disk.root import Root
 from immich_dbsync.disk.sidecars import left_behind
-from immich_dbsync.model import AssetId, Content, Direction, Entry, Hold, OwnerId, Record, RelPath
+from immich_dbsync.model import AssetId, Content, Direction, Entry, Hold, OwnerId, Record, RelPath, Xxh3
 from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.observe import Known
 from immich_dbsync.service.threads import to_the_end
@@ -87,7 +87,7 @@ class Hands:
         stat = view.files[path].stat
         hashed = self.known.identified.get(path)
         racy = hashed is not None and hashed.stat == stat and is_racy(stat, hashed.started_ns)
-        return Record(path, stat, content, asset_id, racy, problem, hold)
+        return Record(path, stat, content, asset_id, racy, problem, hold, _damage(view, path, content))
 
     # --- our tables ---
 
@@ -254,6 +254,18 @@ class Hands:
 
 RELEASES = frozenset({Why.RELEASED, Why.PROTECTED, Why.KEPT_BY_POLICY, Why.REJECTED, Why.MOTION_PART, Why.EXCLUDED})
 """Row 13: the asset stays though its file is gone."""
+
+
+def _damage(view: View, path: RelPath, content: Content) -> Xxh3 | None:
+    """Other bytes than its content's that were found in the file, here or where it was before it was renamed; None once
+    it has been read again.
+    """
+    file = view.files[path]
+    if file.content is not None:
+        return None
+    records = view.records.values()
+    found = (r.damaged for r in records if r.damaged and r.content == content and r.stat.same_file(file.stat))
+    return next(found, None)
 
 
 def _cause(action: Quarantine | None) -> str:

@@ -97,6 +97,7 @@ class OwnerSync:
         self.to_restore: set[RelPath] = set()
         self.restore_wanted = asyncio.Event()
         self.asking = 0  # requests that are being prepared or are under way
+        self.unclaimed = True  # something that was sent may have to be taken back
         self.editing = asyncio.Lock()  # edits of copies are finished one by one: the last trashes the old asset
         self.asked = asyncio.Event()
         self.asked.set()  # what was asked before this service began is to be answered as well
@@ -148,7 +149,14 @@ class OwnerSync:
 
     def idle(self) -> bool:
         """Whether nothing is under way, or will be before long."""
-        busy = self.uploading or self.asking or self.to_trash or self.to_restore or self.scan_wanted.is_set()
+        busy = (
+            self.uploading
+            or self.asking
+            or self.unclaimed
+            or self.to_trash
+            or self.to_restore
+            or self.scan_wanted.is_set()
+        )
         soon = self.parts.rules.grace_s + 1.0
         settled = self.identified() and not self.looking() and not self.todo.behind(within=soon)
         return settled and not busy and not self.known.scanning
@@ -160,14 +168,24 @@ class OwnerSync:
         """
         news = [asset for asset in assets if asset not in self.requesting]
         if not (more or self.guard.few(Direction.IMMICH, len(news))):
-            await self.guard.judge_lost(news)
+            await self.judge_lost(news)
         elif more:
-            await self.guard.judge_lost(None)
+            await self.judge_lost(None)
         stuck: set[AssetId] = set()
         for start in range(0, len(news), LOOK):
             stuck |= await self.look(assets=news[start : start + LOOK])
         self.todo.changed(news)
         return stuck
+
+    async def judge_lost(self, assets: Collection[AssetId] | None) -> None:
+        """Put on hold what these assets (None: all) took with them in Immich, where it is too much."""
+        async with self._lock:
+            await self.guard.judge_lost(assets)
+
+    async def close_holds(self) -> list[int]:
+        """End the holds to which nothing belongs any more; not one that was just begun, and is still to be filled."""
+        async with self._lock:
+            return await self.parts.holds.close(self.owner)
 
     # --- looking ---
 
@@ -220,6 +238,7 @@ class OwnerSync:
             yield
         finally:
             self.asking -= 1
+            self.todo.hinted.set()  # what waited for it may go on
 
     async def tie_restored(self, view: View, actions: Sequence[Restore]) -> None:
         """Row 3, after the request: tie the paths to the assets that are active again."""
@@ -392,9 +411,7 @@ class OwnerSync:
         file, known = view.files.get(path), view.records.get(path)
         if file is None or known is None or file.content != known.content:
             return None
-        return self._hands.record(
-            view, path, known.content, known.asset_id, problem=known.problem, hold=known.hold
-        )
+        return self._hands.record(view, path, known.content, known.asset_id, problem=known.problem, hold=known.hold)
 
     def _upload_later(self, view: View, action: Upload | Replace) -> None:
         paths = paths_of(action)
@@ -406,6 +423,12 @@ class OwnerSync:
         """An upload has ended, one way or the other."""
         self.uploading.difference_update(record.path for record in job.records)
         self.todo.uploaded(job.content)
+        self.look_for_unclaimed()
+
+    def look_for_unclaimed(self) -> None:
+        """Something that was sent may have to be taken back: find out as soon as every file is identified."""
+        self.unclaimed = True
+        self.todo.hinted.set()
 
     async def _identify_later(self, files: Sequence[File]) -> None:
         """Hash these files when they have been left in peace for long enough."""

@@ -19,6 +19,7 @@ from immich_dbsync.service.observe import Observer, RootLost
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.requests import batches
 from immich_dbsync.service.scan import Tally, differences
+from immich_dbsync.service.take_back import TakeBack
 
 log = structlog.get_logger()
 
@@ -37,7 +38,7 @@ async def catch_up(sync: OwnerSync) -> None:
     """Have everything looked at whose asset changed while nobody listened: compared in SQL, not row by row."""
     await sync.store.clean_requests(sync.owner)
     if sync.known.unfamiliar is not Why.SETTINGS_CHANGED:  # else all of it waits for a person anyway, and says why
-        await sync.guard.judge_lost(None)
+        await sync.judge_lost(None)
     retention = sync.parts.rules.retention_ns
     over = None if retention is None else timedelta(microseconds=retention // 1000)
     for entries in batches(await sync.store.catch_up_entries(sync.owner, over), BATCH):
@@ -47,7 +48,7 @@ async def catch_up(sync: OwnerSync) -> None:
         await sync.look(paths)
         after = paths[-1]
         await _room(sync)
-    for hold in await sync.parts.holds.close(sync.owner):
+    for hold in await sync.close_holds():
         log.info("hold.closed", owner=str(sync.owner), hold=hold)
 
 
@@ -92,6 +93,7 @@ class Rounds:
         self._finished: Tally | None = None  # a full scan whose differences are still being looked at
         self._began = datetime.now(UTC)  # by the database's clock once the first scan begins
         self._summary: tuple[datetime, Tally] | None = None  # since when, and what the first scan found
+        self._take_back = TakeBack(sync)
         self.tallies: dict[bytes, Tally] = {}  # of the last scan of each prefix
 
     def start(self, group: asyncio.TaskGroup, *, watch: bool = True) -> None:
@@ -115,6 +117,9 @@ class Rounds:
             if self._finished is not None and self._worked_off():
                 finished, self._finished = self._finished, None
                 await self._report(finished)
+                sync.unclaimed = True
+            if sync.unclaimed and sync.identified() and not (sync.known.scanning or sync.uploading or sync.asking):
+                await self._take_back.once()
             if self._summary is not None and sync.idle():
                 await self._summarize(*self._summary)
             await self._tell_what_is_left()

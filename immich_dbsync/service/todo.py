@@ -41,8 +41,13 @@ class Todo:
     def retry(self, paths: Iterable[RelPath]) -> None:
         """Have these paths looked at again after a failure, later each time."""
         for path in paths:
-            self.hint([path], after=RETRY.wait(self._attempts[path], random.random()))  # noqa: S311  # jitter
+            self.hint([path], after=self.pause(self._attempts[path]))
             self._attempts[path] += 1
+
+    @staticmethod
+    def pause(attempt: int) -> float:
+        """Seconds until another try, after so many failed."""
+        return RETRY.wait(attempt, random.random())  # noqa: S311  # jitter, no secret
 
     def succeeded(self, paths: Iterable[RelPath]) -> None:
         """Forget the failures of these paths."""

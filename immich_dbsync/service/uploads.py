@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -80,12 +80,15 @@ async def send(sender: Sender, job: Job) -> bool:
 async def _upload(sender: Sender, job: Job) -> tuple[Asset, bool] | None:
     """The active asset that holds the content now, and whether it was there before; None where there is none."""
     source = job.records[0]
+    ours = await sender.store.begin_send(sender.owner, source.content.sha1, source.path)
     try:
         uploaded, intact = await _transfer(sender, source)
     except (FileNotFoundError, NotTaken, ChangedWhileRead):
         return None
+    if uploaded.duplicate and ours:  # it was there before, by another way: not ours to take back
+        await sender.store.end_sends(sender.owner, [source.content.sha1])
     if not intact:
-        await _take_back(sender, source.path, uploaded)
+        log.info("upload.changed_meanwhile", owner=str(sender.owner), path=source.path, asset=str(uploaded.asset_id))
         return None
     assets = await sender.library.assets(sender.owner, [uploaded.asset_id], [])
     asset = assets.get(uploaded.asset_id)
@@ -163,6 +166,7 @@ async def _new_asset(sender: Sender, job: Job) -> AssetId | None:
         return sent[0].id if sent is not None else None
     [asset] = there
     if asset.status is Status.TRASHED:
+        await sender.store.begin_send(sender.owner, asset.sha1, job.records[0].path)
         try:
             await sender.server.restore(sender.key, [asset.id])
         except api.BatchRefused:
@@ -243,20 +247,3 @@ async def _body(fd: int, path: RelPath, stat: Stat, digest: xxhash.xxh3_128) -> 
         digest.update(block)
         offset += len(block)
         yield block
-
-
-async def _take_back(sender: Sender, path: RelPath, uploaded: api.Uploaded) -> None:
-    """The file changed while it was sent: what Immich has now is neither its old nor its new content."""
-    log.info("upload.changed_meanwhile", owner=str(sender.owner), path=path, asset=str(uploaded.asset_id))
-    if uploaded.duplicate or await _is_tied(sender, [uploaded.asset_id]):
-        return
-    await sender.store.request_trash(sender.owner, [uploaded.asset_id])
-    await sender.server.trash(sender.key, [uploaded.asset_id])
-    why = "the file changed while it was uploaded"
-    await sender.store.remember(sender.owner, [Deed("trash", why, path, uploaded.asset_id)])
-
-
-async def _is_tied(sender: Sender, assets: Collection[AssetId]) -> bool:
-    """Whether another path is tied to one of these assets, meanwhile."""
-    records = await sender.store.records_of_view(sender.owner, [], assets, [], [])
-    return any(record.asset_id in assets for record in records.values())

@@ -167,7 +167,8 @@ class Workers:
         last = time.monotonic() + WINDOW_S
         while (now := time.monotonic()) < last:
             young = known.young(now, sync.parts.rules.grace_s)
-            many = young + len(sync.to_trash) >= FOLDER_MIN
+            count = young + len(sync.to_trash)
+            many = count >= FOLDER_MIN or not sync.guard.few(Direction.FOLDER, count)
             if not (known.scanning or (many and (young or sync.looking()))):
                 return
             await asyncio.sleep(_PASS_S)
@@ -223,6 +224,9 @@ class Workers:
         if not actions:
             return []
         sync = self._sync
+        for action in actions:
+            await sync.store.begin_send(sync.owner, action.content.sha1, action.path)
+        sync.unclaimed = True
         await self._send(sync.server.restore, sorted({action.asset_id for action in actions}))
         # A row at `deleted` answers 200 and stays deleted (seen): only the row tells.
         assets = await sync.library.assets(sync.owner, [action.asset_id for action in actions], [])

@@ -74,6 +74,16 @@ create table immich_dbsync_v1.trash_requests (
   requested_at timestamptz not null   -- before the request was sent
 );
 
+-- Contents that we asked Immich to take, or to bring back from its trash, and that no record is tied to yet. Should
+-- their file leave before one is, then they are taken back.
+create table immich_dbsync_v1.sends (
+  owner_id uuid not null,
+  sha1 bytea not null,
+  path bytea not null,                -- whose content it is
+  asked_at timestamptz not null default clock_timestamp(), -- before the request was sent
+  primary key (owner_id, sha1)
+);
+
 -- Deletions that wait for a person. What belongs to one are the records that name it.
 create table immich_dbsync_v1.holds (
   id bigint generated always as identity primary key,

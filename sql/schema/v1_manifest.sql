@@ -66,6 +66,10 @@
 -- column | records.sha1 | bytea not null
 -- column | records.size | bigint not null
 -- column | records.xxh3 | bytea not null
+-- column | sends.asked_at | timestamp with time zone not null default clock_timestamp()
+-- column | sends.owner_id | uuid not null
+-- column | sends.path | bytea not null
+-- column | sends.sha1 | bytea not null
 -- column | trash_requests.asset_id | uuid not null
 -- column | trash_requests.owner_id | uuid not null
 -- column | trash_requests.requested_at | timestamp with time zone not null
@@ -75,6 +79,7 @@
 -- constraint | holds.holds_pkey | PRIMARY KEY (id)
 -- constraint | owners.owners_pkey | PRIMARY KEY (owner_id)
 -- constraint | quarantine.quarantine_pkey | PRIMARY KEY (id)
+-- constraint | sends.sends_pkey | PRIMARY KEY (owner_id, sha1)
 -- constraint | trash_requests.trash_requests_pkey | PRIMARY KEY (asset_id)
 -- function | asset_updated() | plpgsql, returns trigger, security definer, set search_path=pg_catalog, pg_temp, body db9546740837eff66475d01f7c23969d
 -- function | assets_deleted() | plpgsql, returns trigger, security definer, set search_path=pg_catalog, pg_temp, body 822b2df3258a998c207fa9487bfbd362
@@ -101,6 +106,7 @@
 -- index | records_order | CREATE INDEX records_order ON immich_dbsync_v1.records USING btree (owner_id, "substring"(path, 1, 1000))
 -- index | records_path | CREATE UNIQUE INDEX records_path ON immich_dbsync_v1.records USING btree (owner_id, sha256(path))
 -- index | records_size | CREATE INDEX records_size ON immich_dbsync_v1.records USING btree (owner_id, size)
+-- index | sends_pkey | CREATE UNIQUE INDEX sends_pkey ON immich_dbsync_v1.sends USING btree (owner_id, sha1)
 -- index | trash_requests_pkey | CREATE UNIQUE INDEX trash_requests_pkey ON immich_dbsync_v1.trash_requests USING btree (asset_id)
 -- owner | function asset_updated | owner of public.asset
 -- owner | function assets_deleted | owner of public.asset
@@ -115,6 +121,7 @@
 -- owner | table owners | owner of public.asset
 -- owner | table quarantine | owner of public.asset
 -- owner | table records | owner of public.asset
+-- owner | table sends | owner of public.asset
 -- owner | table trash_requests | owner of public.asset
 -- schema | immich_dbsync_v1 | present
 -- table | asks | table
@@ -124,6 +131,7 @@
 -- table | owners | table
 -- table | quarantine | table
 -- table | records | table
+-- table | sends | table
 -- table | trash_requests | table
 -- trigger | immich_dbsync_v1_deleted | on public.asset, after delete, for each statement, old table gone, calls immich_dbsync_v1.assets_deleted, enabled
 -- trigger | immich_dbsync_v1_updated | on public.asset, after update, for each row, calls immich_dbsync_v1.asset_updated, enabled

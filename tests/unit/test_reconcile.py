@@ -738,3 +738,35 @@ def test_paths_come_in_byte_order() -> None:
 
 def test_nothing_seen_nothing_decided() -> None:
     assert decide() == []
+
+
+# --- edits, and what keeps their old assets ---
+
+
+def test_an_edit_in_a_root_that_is_not_healthy_waits() -> None:
+    assert decide(record(A), file(A, 1), asset(), healthy=False) == [Leave(A, Why.UNHEALTHY, asset_id(0))]
+
+
+def test_an_edit_waits_while_the_old_content_may_be_found_elsewhere() -> None:
+    plan = decide(record(A), file(A, 1), asset(), unidentified_sizes=frozenset({SIZES[0]}))
+    assert plan == [Leave(A, Why.GRACE, asset_id(0))]
+
+
+def test_an_edit_leaves_the_old_asset_to_a_new_file_of_its_content() -> None:
+    copy = file(B, stat=stat_of(0, inode=9))
+    assert decide(record(A), file(A, 1), copy, asset()) == [
+        Replace(A, CONTENTS[1], asset_id(0), trash_old=False),
+        Adopt(B, CONTENTS[0], asset_id(0)),
+    ]
+
+
+def test_an_edit_leaves_the_old_asset_to_a_file_that_comes_back() -> None:
+    back = entry(B)
+    assert decide(record(A), file(A, 1), asset(), back) == [
+        Replace(A, CONTENTS[1], asset_id(0), trash_old=False),
+        PutBack(back, asset_id(0)),
+    ]
+
+
+def test_an_edit_leaves_a_live_photos_video() -> None:
+    assert decide(record(A), file(A, 1), asset(hidden=True)) == [Replace(A, CONTENTS[1], asset_id(0), trash_old=False)]

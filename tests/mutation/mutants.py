@@ -1,0 +1,307 @@
+"""What stands between a decision and a removal, each with the change that takes it out.
+
+A mutant replaces one piece of a module's source, which has to be there exactly once: a list that does not match the
+code any more fails. ``tests`` is what has to notice, as arguments for pytest.
+"""
+
+from dataclasses import dataclass
+
+_TABLE = ("tests/unit/test_reconcile.py",)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``module`` is below ``immich_dbsync``; ``guard`` says what is taken out."""
+
+    module: str
+    guard: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = _TABLE
+
+
+def _service(name: str, *chosen: str) -> tuple[str, ...]:
+    """The tests of one integration file that have all of these in their names, on one of Immich's versions."""
+    return (f"tests/integration/{name}.py", "-k", " and ".join(chosen))
+
+
+CORE = (
+    Mutant("core.reconcile", "row 17: the owner is active", "if not view.owner_active:", "if False:"),
+    # Rows 4 and 7: a file leaves the folder.
+    Mutant(
+        "core.presence",
+        "a root that is not healthy loses no file",
+        "if not self.view.healthy:\n            return Leave(self.path, Why.UNHEALTHY, evidence)",
+        "pass",
+    ),
+    Mutant(
+        "core.presence",
+        "a policy of backup keeps the file",
+        "if self.view.policies.of(self.path) is Policy.BACKUP:\n            known",
+        "if False:\n            known",
+    ),
+    Mutant(
+        "core.presence",
+        "a hold goes with a renamed file",
+        "if hold is not None and record is not None and record.path != self.path:",
+        "if False:",
+    ),
+    Mutant("core.presence", "a waiting hold keeps the file", "case Decision.WAITING:", "case 1:"),
+    Mutant("core.presence", "a rejected hold keeps the file", "case Decision.REJECTED:", "case 1:"),
+    Mutant(
+        "core.presence",
+        "changed settings remove nothing",
+        "self.view.unfamiliar is Why.SETTINGS_CHANGED or (",
+        "False or (",
+    ),
+    Mutant(
+        "core.presence",
+        "the first scan removes nothing",
+        "self.view.unfamiliar is Why.FIRST_SIGHT and why is Why.TRASHED_BEFORE",
+        "False",
+    ),
+    Mutant(
+        "core.presence",
+        "a trashed asset says since when",
+        "case None if asset is not None and asset.status is Status.TRASHED and asset.deleted_ns is None:",
+        "case None if False:",
+    ),
+    Mutant(
+        "core.presence",
+        "a missing row alone is no evidence",
+        "if asset_id in self.view.deleted and content.sha1",
+        "if content.sha1",
+    ),
+    Mutant(
+        "core.presence",
+        "the content has no other asset",
+        "in self.view.deleted and content.sha1 not in self.facts.by_sha1:",
+        "in self.view.deleted:",
+    ),
+    Mutant(
+        "core.presence",
+        "an asset that we trashed ourselves is no evidence",
+        "if asset.id in self.view.trashed_by_us:\n            return True",
+        "pass",
+    ),
+    Mutant(
+        "core.presence",
+        "a file that came after the deletion stays",
+        "case Status.TRASHED if self._came_after(asset, another=True):",
+        "case Status.TRASHED if False:",
+    ),
+    Mutant(
+        "core.presence",
+        "another file at the path that came after stays",
+        "another = record.path == self.path and record.stat.inode != self.file.stat.inode",
+        "another = False",
+    ),
+    Mutant(
+        "core.presence",
+        "a video that came after its still's deletion stays",
+        "if still.deleted_ns is not None and since > still.deleted_ns:",
+        "if False:",
+    ),
+    Mutant(
+        "core.presence",
+        "a file whose asset another path brings back stays",
+        "if not isinstance(action, Quarantine | PutOnHold) or action.asset_id not in restored:",
+        "if True:",
+    ),
+    Mutant("core.presence", "an excluded file is left alone", "if self.path in self.view.excluded:", "if False:"),
+    Mutant(
+        "core.facts",
+        "a video with an active still stays",
+        "or any(still.status is Status.ACTIVE for still in stills)",
+        "",
+    ),
+    # Row 9: the asset of an edited file is trashed.
+    Mutant(
+        "core.presence",
+        "no edit counts in a root that is not healthy",
+        "if not self.view.healthy:\n            return Leave(self.path, Why.UNHEALTHY, old.id)",
+        "pass",
+    ),
+    Mutant(
+        "core.presence",
+        "damage is no edit",
+        "if own is not None and own.damaged == content.xxh3 and own.content != content:",
+        "if False:",
+    ),
+    Mutant(
+        "core.presence",
+        "the old content may yet be found elsewhere",
+        "if record.stat.size in self.facts.unidentified and not elsewhere:",
+        "if False:",
+    ),
+    Mutant("core.presence", "another path holds the old content", "needed = bool(elsewhere) or", "needed ="),
+    Mutant(
+        "core.presence",
+        "another path is tied to the old asset",
+        "or any(path in self.view.files for path in others) or",
+        "or",
+    ),
+    Mutant("core.presence", "the old asset's file comes back", "or self.facts.comes_back(old.id)\n", "\n"),
+    Mutant(
+        "core.presence",
+        "a policy of backup keeps the old asset",
+        "keeps = self.view.policies.of(self.path) is Policy.BACKUP or",
+        "keeps =",
+    ),
+    Mutant("core.presence", "the trash is on", "or not self.view.trash_enabled or old.hidden", "or old.hidden"),
+    Mutant(
+        "core.presence",
+        "a motion part is not trashed",
+        "or not self.view.trash_enabled or old.hidden",
+        "or not self.view.trash_enabled",
+    ),
+    Mutant(
+        "core.presence", "an undecided hold keeps the old asset", "and not keeps and not undecided", "and not keeps"
+    ),
+    Mutant("core.presence", "without copying the old asset stays", "trash_old = self.view.may_copy and", "trash_old ="),
+    # Row 11: the asset of a missing file is trashed.
+    Mutant(
+        "core.absence",
+        "what is missing from a root that is not healthy is not deleted",
+        "if not self.view.healthy:\n            return Why.UNHEALTHY",
+        "pass",
+    ),
+    Mutant("core.absence", "a missing file has its grace", "waiting = path in self.view.in_grace or", "waiting ="),
+    Mutant(
+        "core.absence",
+        "a file of the same size waits to be identified",
+        "in self.view.in_grace or record.stat.size in self.facts.unidentified",
+        "in self.view.in_grace",
+    ),
+    Mutant(
+        "core.absence",
+        "the content is about to be there again",
+        "if waiting or record.content in self.pending else",
+        "if waiting else",
+    ),
+    Mutant("core.absence", "another path holds the content", "            elif held:", "            elif False:"),
+    Mutant(
+        "core.absence",
+        "a record ends after the other path is tied",
+        "if tied_now := held & self.ties:\n            return Drop(path, Why.MOVED, behind=min(tied_now))\n"
+        "        return Leave(path, Why.MOVING)",
+        "return Drop(path, Why.MOVED)",
+    ),
+    Mutant("core.absence", "another path of the asset is not decided yet", "        if others:", "        if False:"),
+    Mutant("core.absence", "row 13: motion parts", "if asset.hidden:", "if False:"),
+    Mutant(
+        "core.absence",
+        "row 13: the delete threshold",
+        "if limit is not None and asset.created_ns <= limit:",
+        "if False:",
+    ),
+    Mutant("core.absence", "row 13: protected assets", "if asset.protected:", "if False:"),
+    Mutant(
+        "core.absence",
+        "row 13: the folder's policy",
+        "if any(self.view.policies.of(path) is not Policy.MIRROR for path in paths):",
+        "if False:",
+    ),
+    Mutant("core.absence", "row 13: a rejected hold", "if Decision.REJECTED in self._decisions(paths):", "if False:"),
+    Mutant("core.absence", "a waiting hold keeps the asset", "if Decision.WAITING in decisions:", "if False:"),
+    Mutant(
+        "core.absence",
+        "changed settings trash nothing",
+        "elif self.view.unfamiliar is Why.SETTINGS_CHANGED:",
+        "elif False:",
+    ),
+    Mutant("core.absence", "the trash is on", "elif not self.view.trash_enabled:", "elif False:"),
+    Mutant(
+        "core.absence",
+        "what is excluded now was not deleted",
+        "if path in view.excluded and view.healthy:",
+        "if False:",
+    ),
+    # Rows 15 and 16: what is in quarantine.
+    Mutant("core.quarantined", "nothing is done in a root that is not healthy", "if facts.view.healthy else ()", ""),
+    Mutant("core.quarantined", "purged is what was deleted for good", "if entry.gone and view.purge", "if view.purge"),
+    Mutant(
+        "core.quarantined", "purged is what is there for long enough", " and entry.at_ns < view.purge_before_ns", ""
+    ),
+    Mutant(
+        "core.quarantined",
+        "without a retention nothing is purged",
+        "entry.gone and view.purge_before_ns is not None and entry.at_ns < view.purge_before_ns",
+        "entry.gone and entry.at_ns < (view.purge_before_ns or 1 << 80)",
+    ),
+    Mutant(
+        "core.quarantined",
+        "gone is what the evidence says is deleted",
+        "elif not entry.gone and entry.asset_id in view.deleted:",
+        "elif not entry.gone:",
+    ),
+    # How much is too much.
+    Mutant(
+        "core.guards",
+        "more than the minimum",
+        "return deletions > self.minimum and",
+        "return",
+        ("tests/unit/test_guards.py",),
+    ),
+    Mutant(
+        "core.guards",
+        "more than the fraction",
+        " and deletions > self.fraction * synced",
+        "",
+        ("tests/unit/test_guards.py",),
+    ),
+    Mutant(
+        "core.guards",
+        "a large folder",
+        "if count >= FOLDER_MIN",
+        "if count > FOLDER_MIN",
+        ("tests/unit/test_guards.py",),
+    ),
+)
+"""Those of the decision table, which its unit tests notice within a second."""
+
+SERVICE = (
+    Mutant(
+        "service.workers",
+        "deletions are judged as a whole before they are asked for",
+        "why = await sync.guard.judge(Direction.FOLDER, asked) if asked else None",
+        "why = None",
+        _service("test_holds", "3.1.0", "too_many or more_than or emptied or mass"),
+    ),
+    Mutant(
+        "service.guard",
+        "a lost library is judged as a whole",
+        "if not lost or not self._limits[Direction.IMMICH].exceeded(total, synced):",
+        "if True:",
+        _service("test_holds", "3.1.0", "immich"),
+    ),
+    Mutant(
+        "service.guard",
+        "an emptied folder waits for a person",
+        "return Why.EMPTIED if await",
+        "return None if await",
+        _service("test_holds", "3.1.0", "empt"),
+    ),
+    Mutant(
+        "service.observe",
+        "the root's marker is looked at",
+        "self._health = await asyncio.to_thread(health, self.root, self.root_id, self.stfolders)",
+        "self._health = Health.OK",
+        _service("test_root_health", "3.1.0"),
+    ),
+    Mutant(
+        "service.session",
+        "a root with another's marker is not synced",
+        "if marker != row.root_id:",
+        "if False:",
+        _service("test_instances", "3.1.0"),
+    ),
+    Mutant(
+        "service.session",
+        "one service for each owner",
+        "mine = await self._listener.lock(owner)\n                    if mine:",
+        "mine = True\n                    if mine:",
+        _service("test_instances", "3.1.0"),
+    ),
+)
+"""Those of the service; they need PostgreSQL and a folder."""
