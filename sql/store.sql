@@ -216,8 +216,8 @@ delete from immich_dbsync_v1.events where id = any($1::bigint[])
 select asset_id as id from immich_dbsync_v1.events where owner_id = $1 and kind = 'deleted' and asset_id = any($2::uuid[])
 
 -- name: send_add
--- Returns the row where there was none. $1 owner, $2 sha1, $3 path.
-insert into immich_dbsync_v1.sends (owner_id, sha1, path) values ($1, $2, $3)
+-- Returns the row where there was none. $1 owner, $2 sha1, $3 xxh3, $4 size, $5 path.
+insert into immich_dbsync_v1.sends (owner_id, sha1, xxh3, size, path) values ($1, $2, $3, $4, $5)
 on conflict do nothing
 returning sha1
 
@@ -226,11 +226,11 @@ returning sha1
 delete from immich_dbsync_v1.sends where owner_id = $1 and sha1 = any($2::bytea[])
 
 -- name: sends_unclaimed
--- What we had Immich take, and no path holds any more. $1 owner.
-select s.sha1, s.path from immich_dbsync_v1.sends s
+-- What we had Immich take, and no path holds any more, oldest first. $1 owner.
+select s.sha1, s.xxh3, s.size, s.path from immich_dbsync_v1.sends s
 where s.owner_id = $1
   and not exists (select from immich_dbsync_v1.records r where r.owner_id = $1 and r.sha1 = s.sha1)
-order by s.path
+order by s.asked_at
 
 -- name: trash_request_add
 -- $1 owner, $2 assets.

@@ -31,6 +31,7 @@ class Why(StrEnum):
     NOT_ALLOWED = "Immich does not let this API key change its asset"
     MOVING = "the same picture is at another path, which is not tied to its asset yet"
     GRACE = "waiting whether the picture turns up at another path"
+    COUNTING = "waiting until all files are known whose assets were in Immich's trash before"
     HELD = "its deletion waits for a person: see `immich-dbsync holds list`"
     # Why deletions become a hold:
     FIRST_SIGHT = "the first scan of a folder removes nothing by itself"

@@ -96,6 +96,8 @@ class OwnerSync:
         self.trash_wanted = asyncio.Event()
         self.to_restore: set[RelPath] = set()
         self.restore_wanted = asyncio.Event()
+        self.before: set[RelPath] = set()  # row 4: files to be removed, once all of these are known
+        self._judged: dict[RelPath, Why | None] = {}  # what was found of them: why they are to wait for a person
         self.asking = 0  # requests that are being prepared or are under way
         self.unclaimed = True  # something that was sent may have to be taken back
         self.editing = asyncio.Lock()  # edits of copies are finished one by one: the last trashes the old asset
@@ -155,6 +157,7 @@ class OwnerSync:
             or self.unclaimed
             or self.to_trash
             or self.to_restore
+            or self.before
             or self.scan_wanted.is_set()
         )
         soon = self.parts.rules.grace_s + 1.0
@@ -176,6 +179,13 @@ class OwnerSync:
             stuck |= await self.look(assets=news[start : start + LOOK])
         self.todo.changed(news)
         return stuck
+
+    async def judge_before(self) -> None:
+        """Row 4: judge the removals together, now that every file is identified, and have them carried out."""
+        async with self._lock:
+            paths, self.before = self.before, set()
+            self._judged = dict.fromkeys(paths, await self.guard.judge(Direction.IMMICH, paths))
+        self.hint(paths)
 
     async def judge_lost(self, assets: Collection[AssetId] | None) -> None:
         """Put on hold what these assets (None: all) took with them in Immich, where it is too much."""
@@ -315,7 +325,7 @@ class OwnerSync:
         """
         doable: list[Action] = []
         later: list[Upload] = []
-        for action in plan:
+        for action in map(self._not_yet, plan):
             busy = {p for p in paths_of(action) if p in in_hand or p in self.hashing or p in self.uploading}
             if not busy:
                 doable.append(action)
@@ -324,6 +334,15 @@ class OwnerSync:
             elif isinstance(action, Upload) and (others := tuple(path for path in action.paths if path not in busy)):
                 later.append(Upload(others, action.content))
         return doable, later
+
+    def _not_yet(self, action: Action) -> Action:
+        """Row 4 for a file of many that are identified one by one: they are judged together, before the first goes."""
+        match action:
+            case Quarantine(path, content, asset, Why.TRASHED_BEFORE, False) if path not in self._judged:
+                self.before.add(path)
+                return Leave(path, Why.COUNTING, asset, content)
+            case _:
+                return action
 
     async def _carry_out(self, view: View, plan: Sequence[Action], later: Sequence[Upload]) -> set[AssetId]:
         stuck: set[AssetId] = set()
@@ -335,6 +354,8 @@ class OwnerSync:
             await self._hands.tie(view, ties)
         if drops := _of(plan, Drop):
             await self._hands.drop(drops)
+            if any(drop.why is Why.NEVER_TIED for drop in drops):
+                self.look_for_unclaimed()  # it may have been sent, and the answer lost
         if holds := _of(plan, PutOnHold):
             await self._hands.hold(view, holds)
         await self._do_quarantined(plan)
@@ -361,13 +382,19 @@ class OwnerSync:
 
     async def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> set[AssetId]:
         """Rows 4 and 7, unless it is so much that a person should look first."""
+        whys = {action.path: self._judged.pop(action.path, None) for action in actions}
         asked = [action for action in actions if not action.approved]
         if asked and not self.guard.few(Direction.IMMICH, len(asked)):
             why = await self.guard.judge(Direction.IMMICH, [action.path for action in asked])
-            if why is not None:
-                held = [PutOnHold(a.path, a.content, a.asset_id, Direction.IMMICH, why) for a in asked]
-                await self._hands.hold(view, held)
-                actions = [action for action in actions if action.approved]
+            whys |= {action.path: why or whys[action.path] for action in asked}
+        held = [
+            PutOnHold(a.path, a.content, a.asset_id, Direction.IMMICH, why)
+            for a in asked
+            if (why := whys[a.path]) is not None
+        ]
+        if held:
+            await self._hands.hold(view, held)
+            actions = [action for action in actions if action.approved or whys[action.path] is None]
         self._swept = False  # until the database knows where the files are
         failed = await self._hands.quarantine(view, actions)
         self._swept = True
@@ -424,6 +451,15 @@ class OwnerSync:
         self.uploading.difference_update(record.path for record in job.records)
         self.todo.uploaded(job.content)
         self.look_for_unclaimed()
+
+    async def record_missing(self, records: Sequence[Record]) -> None:
+        """Have files that left before they were recorded decided about like others that are missing."""
+        async with self._lock:
+            known = await self.store.records_of_view(self.owner, [r.path for r in records], [], [], [])
+            there = await asyncio.to_thread(lambda: {r.path for r in records if self.root.stat(r.path) is not None})
+            if missing := [r for r in records if r.path not in there and r.path not in known]:
+                await self.store.upsert(self.owner, missing)
+        self.hint(record.path for record in records)
 
     def look_for_unclaimed(self) -> None:
         """Something that was sent may have to be taken back: find out as soon as every file is identified."""

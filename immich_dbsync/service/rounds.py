@@ -114,6 +114,9 @@ class Rounds:
             if paths := todo.agenda.take(time.monotonic(), BATCH):
                 await sync.look(paths)
                 continue
+            if sync.before and not (sync.hashing or sync.known.scanning):
+                await sync.judge_before()
+                continue
             if self._finished is not None and self._worked_off():
                 finished, self._finished = self._finished, None
                 await self._report(finished)

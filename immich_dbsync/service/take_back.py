@@ -6,69 +6,84 @@ content then has an asset that nobody asked for any more, and no record that its
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from enum import Enum, auto
 
 import structlog
 
 from immich_dbsync.disk.marker import Health
 from immich_dbsync.immich import api
-from immich_dbsync.model import Asset, Direction, Policy, RelPath, Sha1, Status
+from immich_dbsync.model import Asset, AssetId, Policy, Record, RelPath, Stat, Status
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.requests import batches, send_split
-from immich_dbsync.store.records import Deed
+from immich_dbsync.store.records import Deed, Sent
 
 log = structlog.get_logger()
 
-_UNDECIDED_S = 1.0  # until another look whether a file that is there now is tied
+
+class _Place(Enum):
+    """What is at the path whose content was sent."""
+
+    EMPTY = auto()  # no file and no record: it was deleted
+    ANOTHER = auto()  # a file or record of another content: it was overwritten
+    UNDECIDED = auto()  # a file that may be what was sent
 
 
-async def take_back(sync: OwnerSync) -> None:
-    """Trash the assets of what was sent and is not in the folder any more. Only when every file has been identified.
+async def take_back(sync: OwnerSync) -> bool:
+    """See to what was sent and has no record; False where some of it has to be looked at again.
 
-    Raises ApiError as the server answers; then what is left is tried again.
+    Only when every file has been identified. Raises ApiError as the server answers; then what is left is tried again.
     """
-    unclaimed = await sync.store.unclaimed_sends(sync.owner)
-    if not unclaimed or sync.known.unfamiliar is not None or await sync.parts.observer.health() is not Health.OK:
-        return
-    active, trash_enabled = await sync.library.circumstances(sync.owner)
-    if not (active and trash_enabled):
-        return
-    assets = await sync.library.assets(sync.owner, [], [sha1 for sha1, _ in unclaimed])
-    by_content = {asset.sha1: asset for asset in assets.values()}
-    undecided = await _undecided(sync, [path for _, path in unclaimed])
-    wanted: dict[Sha1, tuple[RelPath, Asset]] = {}
-    over: list[Sha1] = []
-    for sha1, path in unclaimed:
-        asset = by_content.get(sha1)
-        if path in undecided:
-            continue
-        if asset is None or asset.status is not Status.ACTIVE or _kept(sync, path, asset):
-            over.append(sha1)
-        else:
-            wanted[sha1] = path, asset
-    if over:
-        await sync.store.end_sends(sync.owner, over)
-    if undecided:
-        sync.hint(undecided)
-        asyncio.get_running_loop().call_later(_UNDECIDED_S, sync.look_for_unclaimed)
-    paths = [path for path, _ in wanted.values()]
-    if paths and (why := await sync.guard.judge(Direction.FOLDER, paths)) is not None:
-        log.warning("upload.not_taken_back", owner=str(sync.owner), files=len(paths), why=why.value)
-        return
-    for contents in batches(list(wanted), api.BATCH):
-        await _trash(sync, {sha1: wanted[sha1] for sha1 in contents})
+    sent = await sync.store.unclaimed_sends(sync.owner)
+    if not sent:
+        return True
+    assets = await sync.library.assets(sync.owner, [], [each.content.sha1 for each in sent])
+    by_content = {asset.sha1: asset for asset in assets.values() if asset.status is Status.ACTIVE}
+    over = [each.content.sha1 for each in sent if each.content.sha1 not in by_content]
+    await sync.store.end_sends(sync.owner, over)
+    active = [(each, by_content[each.content.sha1]) for each in sent if each.content.sha1 in by_content]
+    places = await _places(sync, [each.path for each, _ in active])
+    deleted = {pair[0].path: pair for pair in active if places[pair[0].path] is _Place.EMPTY}  # the last of each path
+    overwritten = [pair for pair in active if places[pair[0].path] is _Place.ANOTHER]
+    # The rest is for the decision table, as if it had been recorded before it was deleted.
+    await sync.record_missing([_record(each, asset) for each, asset in deleted.values()])
+    sync.hint(path for path, place in places.items() if place is _Place.UNDECIDED)
+    return await _trash_all(sync, overwritten) and len(deleted) + len(overwritten) == len(active)
 
 
-async def _undecided(sync: OwnerSync, paths: Collection[RelPath]) -> set[RelPath]:
-    """Those that are being sent, or that hold a file which is not as recorded: it may be what was sent."""
+def _record(sent: Sent, asset: Asset) -> Record:
+    """The record that the sent file would have. No file has inode 0."""
+    return Record(sent.path, Stat(sent.size, 0, 0, 0), sent.content, asset.id)
+
+
+async def _places(sync: OwnerSync, paths: Collection[RelPath]) -> dict[RelPath, _Place]:
     records = await sync.store.records_of_view(sync.owner, paths, [], [], [])
-    undecided: set[RelPath] = set()
+    places: dict[RelPath, _Place] = {}
     for path in paths:
         stat, record = await asyncio.to_thread(sync.root.stat, path), records.get(path)
-        as_recorded = stat is None or (record is not None and record.stat == stat and not record.racy)
-        if not as_recorded or path in sync.uploading or path in sync.to_restore:
-            undecided.add(path)
-    return undecided
+        if path in sync.uploading or path in sync.to_restore:
+            places[path] = _Place.UNDECIDED
+        elif stat is None:
+            places[path] = _Place.EMPTY if record is None else _Place.ANOTHER
+        else:
+            as_recorded = record is not None and record.stat == stat and not record.racy
+            places[path] = _Place.ANOTHER if as_recorded else _Place.UNDECIDED
+    return places
+
+
+async def _trash_all(sync: OwnerSync, overwritten: Sequence[tuple[Sent, Asset]]) -> bool:
+    """Trash the assets of what was overwritten, as row 9 does with an edited file's; False where that has to wait."""
+    if not overwritten:
+        return True
+    active, trash_enabled = await sync.library.circumstances(sync.owner)
+    if not active or await sync.parts.observer.health() is not Health.OK:
+        return False
+    kept = [each.content.sha1 for each, asset in overwritten if _kept(sync, each.path, asset) or not trash_enabled]
+    await sync.store.end_sends(sync.owner, kept)
+    wanted = {asset.id: each for each, asset in overwritten if each.content.sha1 not in kept}
+    for ids in batches(list(wanted), api.BATCH):
+        await _trash(sync, {asset: wanted[asset] for asset in ids})
+    return True
 
 
 def _kept(sync: OwnerSync, path: RelPath, asset: Asset) -> bool:
@@ -79,44 +94,44 @@ def _kept(sync: OwnerSync, path: RelPath, asset: Asset) -> bool:
     return old or asset.hidden or asset.protected or rules.policies.of(path) is not Policy.MIRROR
 
 
-async def _trash(sync: OwnerSync, unwanted: dict[Sha1, tuple[RelPath, Asset]]) -> None:
-    ids = {asset.id: (sha1, path) for sha1, (path, asset) in unwanted.items()}
+async def _trash(sync: OwnerSync, unwanted: dict[AssetId, Sent]) -> None:
     # Should a file of that content turn up after all, this brings its asset back.
-    await sync.store.request_trash(sync.owner, ids.keys())
-    sync.requesting |= ids.keys()
+    await sync.store.request_trash(sync.owner, unwanted.keys())
+    sync.requesting |= unwanted.keys()
     try:
-        refused: Collection[object] = await send_split(lambda part: sync.server.trash(sync.key, part), list(ids))
+        refused: Collection[object] = await send_split(lambda part: sync.server.trash(sync.key, part), list(unwanted))
     finally:
-        sync.requesting -= ids.keys()
-    done = [asset for asset in ids if asset not in refused]
-    await sync.store.end_requests(sync.owner, ids.keys() - {*done})
-    await sync.store.end_sends(sync.owner, list(unwanted))
-    why = "its file left the folder while it was sent"
-    await sync.store.remember(sync.owner, [Deed("trash", why, ids[asset][1], asset) for asset in done])
-    sync.guard.note(Direction.FOLDER, [ids[asset][1] for asset in done])
+        sync.requesting -= unwanted.keys()
+    done = [asset for asset in unwanted if asset not in refused]
+    await sync.store.end_requests(sync.owner, unwanted.keys() - {*done})
+    await sync.store.end_sends(sync.owner, [each.content.sha1 for each in unwanted.values()])
+    why = "its file was overwritten while it was sent"
+    await sync.store.remember(sync.owner, [Deed("trash", why, unwanted[asset].path, asset) for asset in done])
     for asset in done:
-        log.info("asset.changed", action="trash", owner=str(sync.owner), path=ids[asset][1], asset=str(asset), why=why)
+        path = unwanted[asset].path
+        log.info("asset.changed", action="trash", owner=str(sync.owner), path=path, asset=str(asset), why=why)
 
 
 class TakeBack:
-    """Does it when there may be something to take back, and again after a failure."""
+    """Does it when there may be something to take back, and again where that could not be told or done."""
 
     def __init__(self, sync: OwnerSync) -> None:
         self._sync = sync
-        self._failures = 0
+        self._tries = 0
 
     async def once(self) -> None:
         """Take back what there is to take back."""
         sync = self._sync
         sync.unclaimed = False
         try:
-            await take_back(sync)
+            done = await take_back(sync)
         except api.ApiError as error:
+            done = False
             log.warning("request.failed", owner=str(sync.owner), path=None, reason=str(error))
             if isinstance(error, api.Unavailable):
                 sync.parts.gate.report(error)
-            wait = sync.todo.pause(self._failures)
-            self._failures += 1
-            asyncio.get_running_loop().call_later(wait, sync.look_for_unclaimed)
+        if done:
+            self._tries = 0
         else:
-            self._failures = 0
+            asyncio.get_running_loop().call_later(sync.todo.pause(self._tries), sync.look_for_unclaimed)
+            self._tries += 1

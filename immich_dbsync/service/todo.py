@@ -134,7 +134,7 @@ class Todo:
             case Why.TWIN if leave.content is not None:
                 self.wait_behind(leave.content, [leave.path])
                 self.hint([leave.path], after=_SLOW_S)
-            case Why.EDITED:
+            case Why.EDITED | Why.COUNTING:
                 self.hint([leave.path], after=_SLOW_S)
             case Why.BEING_DELETED:
                 if leave.asset_id is not None:

@@ -19,7 +19,7 @@ from immich_dbsync.immich import api
 from immich_dbsync.immich.library import Library
 from immich_dbsync.model import Asset, AssetId, Content, OwnerId, Record, RelPath, Stat, Status
 from immich_dbsync.service.observe import Known
-from immich_dbsync.store.records import Deed, Store
+from immich_dbsync.store.records import Deed, Sent, Store
 
 log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ async def send(sender: Sender, job: Job) -> bool:
 async def _upload(sender: Sender, job: Job) -> tuple[Asset, bool] | None:
     """The active asset that holds the content now, and whether it was there before; None where there is none."""
     source = job.records[0]
-    ours = await sender.store.begin_send(sender.owner, source.content.sha1, source.path)
+    ours = await sender.store.begin_send(sender.owner, Sent(source.path, source.content, source.stat.size))
     try:
         uploaded, intact = await _transfer(sender, source)
     except (FileNotFoundError, NotTaken, ChangedWhileRead):
@@ -166,7 +166,8 @@ async def _new_asset(sender: Sender, job: Job) -> AssetId | None:
         return sent[0].id if sent is not None else None
     [asset] = there
     if asset.status is Status.TRASHED:
-        await sender.store.begin_send(sender.owner, asset.sha1, job.records[0].path)
+        source = job.records[0]
+        await sender.store.begin_send(sender.owner, Sent(source.path, source.content, source.stat.size))
         try:
             await sender.server.restore(sender.key, [asset.id])
         except api.BatchRefused:

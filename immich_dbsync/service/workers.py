@@ -22,7 +22,7 @@ from immich_dbsync.model import AssetId, Direction, RelPath, Status
 from immich_dbsync.service import uploads
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.requests import KeyedRequest, batches, send_split
-from immich_dbsync.store.records import Deed
+from immich_dbsync.store.records import Deed, Sent
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -225,7 +225,8 @@ class Workers:
             return []
         sync = self._sync
         for action in actions:
-            await sync.store.begin_send(sync.owner, action.content.sha1, action.path)
+            size = view.files[action.path].stat.size
+            await sync.store.begin_send(sync.owner, Sent(action.path, action.content, size))
         sync.unclaimed = True
         await self._send(sync.server.restore, sorted({action.asset_id for action in actions}))
         # A row at `deleted` answers 200 and stays deleted (seen): only the row tells.

@@ -62,6 +62,15 @@ class Deed:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """What Immich was asked to take or to bring back: the path that it was at, its content and its size in bytes."""
+
+    path: RelPath
+    content: Content
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """What a scan compares of a record."""
 
@@ -264,20 +273,21 @@ class Store:
         """Which of these assets our own trigger saw deleted."""
         return frozenset(row["id"] for row in await self._fetch("event_evidence", owner, list(assets)))
 
-    async def begin_send(self, owner: OwnerId, sha1: Sha1, path: RelPath) -> bool:
+    async def begin_send(self, owner: OwnerId, send: Sent) -> bool:
         """Note that Immich is asked for an asset of this content; whether that was not noted before.
 
         Ends when a record is tied to that asset.
         """
-        return bool(await self._fetch("send_add", owner, sha1, path))
+        return bool(await self._fetch("send_add", owner, send.content.sha1, send.content.xxh3, send.size, send.path))
 
     async def end_sends(self, owner: OwnerId, contents: Collection[Sha1]) -> None:
         """What became of these contents in Immich does not concern us any more."""
         await self._execute("send_end", owner, list(contents))
 
-    async def unclaimed_sends(self, owner: OwnerId) -> list[tuple[Sha1, RelPath]]:
-        """What Immich was asked to take, and no record holds; with the path that it was at."""
-        return [(Sha1(r["sha1"]), RelPath(r["path"])) for r in await self._fetch("sends_unclaimed", owner)]
+    async def unclaimed_sends(self, owner: OwnerId) -> list[Sent]:
+        """What Immich was asked to take, and no record holds, oldest first."""
+        rows = await self._fetch("sends_unclaimed", owner)
+        return [Sent(RelPath(r["path"]), Content(Sha1(r["sha1"]), Xxh3(r["xxh3"])), r["size"]) for r in rows]
 
     async def request_trash(self, owner: OwnerId, assets: Collection[AssetId]) -> None:
         """Note, before it is sent, that we ask for these assets to be trashed."""

@@ -79,6 +79,8 @@ create table immich_dbsync_v1.trash_requests (
 create table immich_dbsync_v1.sends (
   owner_id uuid not null,
   sha1 bytea not null,
+  xxh3 bytea not null,
+  size bigint not null,
   path bytea not null,                -- whose content it is
   asked_at timestamptz not null default clock_timestamp(), -- before the request was sent
   primary key (owner_id, sha1)

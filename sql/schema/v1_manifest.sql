@@ -70,6 +70,8 @@
 -- column | sends.owner_id | uuid not null
 -- column | sends.path | bytea not null
 -- column | sends.sha1 | bytea not null
+-- column | sends.size | bigint not null
+-- column | sends.xxh3 | bytea not null
 -- column | trash_requests.asset_id | uuid not null
 -- column | trash_requests.owner_id | uuid not null
 -- column | trash_requests.requested_at | timestamp with time zone not null

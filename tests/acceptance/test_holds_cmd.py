@@ -9,7 +9,7 @@ from tests.acceptance.commands import Service, command, put
 from tests.databases import Servers
 from tests.waiting import until
 
-QUICK = {"IMMICH_DBSYNC_MOVE_GRACE": "0.2", "IMMICH_DBSYNC_SETTLE_TIME": "0.05"}
+QUICK = {"IMMICH_DBSYNC_MOVE_GRACE": "1.0", "IMMICH_DBSYNC_SETTLE_TIME": "0.05"}
 FILES = 30
 
 

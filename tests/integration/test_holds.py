@@ -251,6 +251,47 @@ async def test_so_much_deleted_in_immich_waits(sync: Harness, monkeypatch: pytes
     assert sorted(sync.files()) == [name(number) for number in range(carried_out, 10)]
 
 
+async def test_so_much_that_was_trashed_before_it_was_seen_waits(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are identified one by one; what was trashed before is judged as a whole nevertheless."""
+    monkeypatch.setattr(rules, "FROM_IMMICH", Limits(4, 0.5))
+    put(sync, 2)
+    await sync.start()
+    await sync.stop()
+    put(sync, 6, first=2)
+    for number in range(2, 8):
+        await sync.trash(await sync.upload(tiny(number)))
+    await sync.start()
+    hold = await sync.held(6)
+    assert (hold.direction, hold.reason) == (Direction.IMMICH, Why.TOO_MANY.value)
+    await sync.rescan()
+    assert sorted(sync.files()) == [name(number) for number in range(8)]
+    await sync.approve(hold)
+    await released(sync)
+    assert sorted(sync.files()) == [name(0), name(1)]
+
+
+async def test_what_left_while_it_was_sent_waits_as_well(sync: Harness) -> None:
+    """Its answers were lost, so no record was tied when the files went; the assets are there."""
+    sync.change(hold_min=4, hold_fraction=0.4)
+    put(sync, 2)
+    await sync.start()
+    sync.immich.faults.lose_answer_next = 100
+    sync.immich.faults.delay_s = 0.3
+    put(sync, 6, first=2)
+
+    async def stored() -> bool:
+        return await statuses(sync, 8) == ["active"] * 8
+
+    await until(stored)
+    remove(sync, range(2, 8))
+    sync.immich.faults.lose_answer_next = 0
+    await sync.held(6)
+    assert await trashed(sync, 8) == []
+    assert TRASH not in sync.requests
+
+
 # --- while a hold waits ---
 
 

@@ -23,7 +23,7 @@ from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.disk.watch import Hints, Watch
-from immich_dbsync.service import gate, rounds, rules, session, take_back, todo, workers
+from immich_dbsync.service import gate, rounds, rules, session, todo, workers
 from immich_dbsync.service.listener import Listener
 from tests.integration.harness import Harness
 from tests.model.oracle import Seen
@@ -35,7 +35,6 @@ _SOONER: tuple[tuple[object, str, object], ...] = (
     (workers, "_PASS_S", 0.005),
     (rounds, "_ROOM_S", 0.002),
     (todo, "_TWIN_S", 0.02),
-    (take_back, "_UNDECIDED_S", 0.02),
     (todo, "_SLOW_S", 0.1),
     (todo, "RETRY", _QUICK),
     (gate, "PROBE", _QUICK),
