@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# Else every command that a test runs compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak mutants lint fix lock clean
 
@@ -20,7 +23,7 @@ demo: $(STAMP)  ## the whole loop on an embedded PostgreSQL and a stand-in Immic
 	@$(BIN)/immich-dbsync demo
 
 test: $(STAMP)  ## every test, on real PostgreSQL servers, one worker for each core
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal $(PYTEST)
 
 soak: $(STAMP)  ## 5,000 random examples of deeds on both sides, from another seed each time
 	MODEL_EXAMPLES=5000 MODEL_FIRST=$${MODEL_FIRST:-$$(date +%s)} \

@@ -31,6 +31,13 @@ def immich_version(request: pytest.FixtureRequest) -> ImmichVersion:
 
 
 @pytest.fixture
+def library_url(servers: Servers, immich_version: ImmichVersion) -> Iterator[str]:
+    """A database like that, in which other tests may have been; our schema may be there already."""
+    with servers.emptied(immich_version) as name:
+        yield servers.cluster().url(name)
+
+
+@pytest.fixture
 def database_url(servers: Servers, immich_version: ImmichVersion) -> Iterator[str]:
     """A fresh database of the newest PostgreSQL with Immich's tables, once for each Immich version."""
     with servers.database(immich_version) as name:

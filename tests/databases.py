@@ -2,16 +2,31 @@
 
 import asyncio
 import itertools
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import asyncpg
 
 from immich_dbsync.demo.cluster import Binaries, Cluster, available
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion, create_tables
+from immich_dbsync.store import expected
+from tests.waiting import until
 
 MAJORS: dict[int, Binaries] = {binaries.major: binaries for binaries in available()}
 NEWEST = max(MAJORS)
+
+
+_MEMORY = Path("/dev/shm")
+_ROOM = 2 << 30
+
+
+def _in_memory() -> Path | None:
+    """A file system in memory with room for databases: a new one for each test is hundreds of files."""
+    roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
+    return _MEMORY if roomy else None
 
 
 async def execute(url: str, *statements: str) -> None:
@@ -20,6 +35,90 @@ async def execute(url: str, *statements: str) -> None:
     try:
         for statement in statements:
             await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+# A digest of all that a test may have changed in Immich's part of a database, but for the rows of tables that are empty
+# in a new one.
+_SHAPE = """
+select md5(string_agg(thing, chr(10) order by thing)) from (
+  select format('%s %s %s %s %s', c.relname, c.relkind, c.relacl, c.relowner, c.relrowsecurity) from pg_class c
+  where c.relnamespace = 'public'::regnamespace and c.relkind <> 't'
+  union all
+  select format('%s %s %s %s', a.attrelid::regclass, a.attname, a.atttypid::regtype, a.attnotnull)
+  from pg_attribute a join pg_class c on c.oid = a.attrelid
+  where c.relnamespace = 'public'::regnamespace and a.attnum > 0 and not a.attisdropped
+  union all
+  select format('%s %s %s', t.tgrelid::regclass, t.tgname, t.tgenabled) from pg_trigger t
+  where not t.tgisinternal and t.tgname not like 'immich_dbsync%'
+  union all
+  select format('%s %s', p.proname, md5(p.prosrc)) from pg_proc p where p.pronamespace = 'public'::regnamespace
+  union all
+  select format('%s %s', n.nspname, n.nspacl) from pg_namespace n
+  where n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'immich_dbsync_v1')
+  union all
+  select v::text from version_history v
+) as all_of_it(thing)
+"""
+
+# Empties what has rows, and has every sequence begin anew. No trigger fires.
+_EMPTY = """
+do $$
+declare
+  name text;
+  filled text[] := '{}';
+  has_rows boolean;
+begin
+  set local session_replication_role = replica;
+  for name in
+    select format('%I.%I', schemaname, tablename) from pg_tables
+    where schemaname in ('public', 'immich_dbsync_v1') and tablename not in ('version_history', 'schema_version')
+  loop
+    execute 'select exists (select from ' || name || ')' into has_rows;
+    if has_rows then
+      filled := filled || name;
+    end if;
+  end loop;
+  if filled <> '{}' then
+    execute 'truncate ' || array_to_string(filled, ', ') || ' cascade';
+  end if;
+  for name in
+    select format('%I.%I', schemaname, sequencename) from pg_sequences
+    where schemaname in ('public', 'immich_dbsync_v1') and last_value is not null
+  loop
+    execute 'alter sequence ' || name || ' restart';
+  end loop;
+end
+$$
+"""
+
+
+async def _shape(url: str) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        return str(await connection.fetchval(_SHAPE))
+    finally:
+        await connection.close()
+
+
+async def _emptied(url: str, shape: str) -> bool:
+    """Empty a database for the next test; False where a test left it in another shape than a new one has."""
+    connection = await asyncpg.connect(url)
+    try:
+
+        async def alone() -> bool:
+            ended = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+            return await connection.fetch(f"{ended} and pid <> pg_backend_pid()") == []
+
+        await until(alone)
+        rows = [tuple(row) for row in await connection.fetch(expected.CATALOG_SQL)]
+        differences = expected.differences(rows)
+        ours = not differences or differences == expected.differences([])
+        if not ours or expected.warnings(rows) or await connection.fetchval(_SHAPE) != shape:
+            return False
+        await connection.execute(_EMPTY)
+        return True
     finally:
         await connection.close()
 
@@ -39,11 +138,15 @@ class Servers:
         self._stack = stack
         self._clusters: dict[int, Cluster] = {}
         self._numbers = itertools.count()
+        self._idle: dict[ImmichVersion, list[str]] = {version: [] for version in VERSIONS}
+        self._shapes: dict[ImmichVersion, str] = {}
 
     def cluster(self, major: int = NEWEST) -> Cluster:
         """The running server of one major version, with a template database for each Immich version."""
         if major not in self._clusters:
-            cluster = self._stack.enter_context(Cluster(MAJORS[major]))
+            cluster = self._stack.enter_context(
+                Cluster(MAJORS[major], settings={"autovacuum": "off"}, data=_in_memory())
+            )
             for version in VERSIONS:
                 name = f"immich_{version.replace('.', '_')}"
                 asyncio.run(execute(cluster.url(), f"create database {name}"))
@@ -54,10 +157,34 @@ class Servers:
     @contextmanager
     def database(self, version: ImmichVersion = "3.1.0", major: int = NEWEST) -> Iterator[str]:
         """The name of a new database with the tables of one Immich version; dropped at the end."""
-        cluster = self.cluster(major)
-        name = f"test_{next(self._numbers)}"
-        asyncio.run(execute(cluster.url(), f"create database {name} template immich_{version.replace('.', '_')}"))
+        name = self._create(version, major)
         try:
             yield name
         finally:
-            asyncio.run(execute(cluster.url(), f"drop database {name} with (force)"))
+            self._drop(name, major)
+
+    @contextmanager
+    def emptied(self, version: ImmichVersion) -> Iterator[str]:
+        """The name of a database of the newest PostgreSQL where other tests may have been.
+
+        Nothing is left of them but our schema, perhaps. Much sooner there than a new one.
+        """
+        idle, cluster = self._idle[version], self.cluster()
+        name = idle.pop() if idle else self._create(version, NEWEST)
+        if version not in self._shapes:
+            self._shapes[version] = asyncio.run(_shape(cluster.url(name)))
+        try:
+            yield name
+        finally:
+            if asyncio.run(_emptied(cluster.url(name), self._shapes[version])):
+                idle.append(name)
+            else:
+                self._drop(name, NEWEST)
+
+    def _create(self, version: ImmichVersion, major: int) -> str:
+        cluster, name = self.cluster(major), f"test_{next(self._numbers)}"
+        asyncio.run(execute(cluster.url(), f"create database {name} template immich_{version.replace('.', '_')}"))
+        return name
+
+    def _drop(self, name: str, major: int) -> None:
+        asyncio.run(execute(self.cluster(major).url(), f"drop database {name} with (force)"))

@@ -7,14 +7,17 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_PAUSE_S = 0.005
+_PAUSE_S = 0.005  # at first; a check may be a query, so that many in a row cost more than the later answer
+_GROWTH = 1.15
+_LONGEST_PAUSE_S = 0.03
 
 
 async def until(check: Callable[[], Awaitable[T]], *, seconds: float = 10.0) -> T:
     """The first true value that ``check`` gives; AssertionError with its last value once ``seconds`` have passed."""
-    deadline = asyncio.get_running_loop().time() + seconds
+    deadline, pause = asyncio.get_running_loop().time() + seconds, _PAUSE_S
     while not (value := await check()):
         assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s; last seen: {value!r}"
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.Event().wait(), _PAUSE_S)
+            await asyncio.wait_for(asyncio.Event().wait(), pause)
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE_S)
     return value

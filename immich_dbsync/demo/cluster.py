@@ -57,8 +57,13 @@ class Cluster:
     It listens on a Unix socket only. Its superuser is ``postgres``, without a password.
     """
 
-    def __init__(self, binaries: Binaries | None = None, *, settings: dict[str, str] | None = None) -> None:
-        """``settings`` are added to postgresql.conf. Raises ClusterError where no PostgreSQL is installed."""
+    def __init__(
+        self, binaries: Binaries | None = None, *, settings: dict[str, str] | None = None, data: Path | None = None
+    ) -> None:
+        """``settings`` are added to postgresql.conf; ``data`` is where a folder for the data is made.
+
+        Raises ClusterError where no PostgreSQL is installed.
+        """
         if binaries is None:
             installed = available()
             if not installed:
@@ -68,11 +73,15 @@ class Cluster:
         self._binaries = binaries
         # Made under /tmp itself and not TMPDIR: a socket's path may have at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="dbsync-pg-", dir="/tmp"))
-        self._data = self.folder / "data"
+        self._data_parent = self.folder if data is None else Path(tempfile.mkdtemp(prefix="dbsync-pg-", dir=data))
+        self._data = self._data_parent / "data"
         self._settings = {
             "listen_addresses": "''",
             "unix_socket_directories": f"'{self.folder}'",
             "fsync": "off",  # the data is thrown away
+            "full_page_writes": "off",
+            "synchronous_commit": "off",
+            "jit": "off",
             "shared_buffers": "64MB",
             "max_connections": "100",
             "log_min_messages": "warning",
@@ -107,7 +116,8 @@ class Cluster:
 
     def _become_ordinary(self) -> None:
         self._user = pwd.getpwnam(_UNPRIVILEGED_USER)
-        os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+        for folder in {self.folder, self._data_parent}:
+            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
         if self._binaries.from_wheel:
             package = self._binaries.folder.parent.parent
             for part in (self._binaries.folder.parent, package.with_name(f"{package.name}.libs")):
@@ -142,7 +152,8 @@ class Cluster:
         """Stop the server, if it runs, and remove everything."""
         if (self._data / "postmaster.pid").exists():
             self.stop_server("immediate")
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in {self.folder, self._data_parent}:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
         """The connection URL of one database, as asyncpg and psycopg take it."""

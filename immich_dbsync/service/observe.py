@@ -48,10 +48,6 @@ class Known:
     may_copy: bool = True  # until the server says that the key may not
     owner_active: bool = True
 
-    def young(self, now: float, grace_s: float) -> int:
-        """How many files were found missing so lately that they may yet turn up elsewhere."""
-        return sum(now - since < grace_s for since in self.gone_since.values())
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:

@@ -41,6 +41,7 @@ from immich_dbsync.store.records import Event, OwnerRow, Store
 
 log = structlog.get_logger()
 
+_CONNECTIONS = 8  # to the database, beside the one that listens
 _DRAIN = 2000  # events taken at a time
 _ROOT_RETRY_S = 10.0  # until a missing root is looked for again
 _STANDBY_S = 2.0  # until another try to become the service of an owner whom another instance has
@@ -367,7 +368,7 @@ async def connected(settings: Settings) -> AsyncIterator[tuple["asyncpg.Pool[asy
         pool = await asyncpg.create_pool(
             url,
             min_size=1,
-            max_size=8,
+            max_size=_CONNECTIONS,
             command_timeout=120,
             reset=_keep_as_it_is,
             server_settings={

@@ -67,9 +67,9 @@ class Todo:
         """The sizes of the files that are still being written, as last seen."""
         return [glance.stat.size for glance in self._glances.values()]
 
-    def waiting_in_grace(self) -> bool:
-        """Whether some missing file was not decided when it was last looked at, for it may turn up elsewhere."""
-        return bool(self._in_grace)
+    def waiting_in_grace(self) -> int:
+        """How many missing files were not decided when they were last looked at, for they may turn up elsewhere."""
+        return len(self._in_grace)
 
     def looked_at(self, paths: Iterable[RelPath]) -> None:
         """These paths are being decided anew."""

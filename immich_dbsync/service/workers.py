@@ -163,13 +163,13 @@ class Workers:
 
         A few are not waited for. Of many, as when a folder is emptied, the last is found missing later than the first.
         """
-        sync, known = self._sync, self._sync.known
+        sync = self._sync
         last = time.monotonic() + WINDOW_S
-        while (now := time.monotonic()) < last:
-            young = known.young(now, sync.parts.rules.grace_s)
-            count = young + len(sync.to_trash)
+        while time.monotonic() < last:
+            undecided = sync.todo.waiting_in_grace()
+            count = undecided + len(sync.to_trash)
             many = count >= FOLDER_MIN or not sync.guard.few(Direction.FOLDER, count)
-            if not (known.scanning or (many and (young or sync.looking()))):
+            if not (sync.known.scanning or (many and (undecided or sync.looking()))):
                 return
             await asyncio.sleep(_PASS_S)
 

@@ -17,6 +17,7 @@ import asyncpg
 from pydantic import SecretStr
 
 from immich_dbsync.core.backoff import Backoff
+from immich_dbsync.demo import server
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
@@ -40,7 +41,14 @@ SETTLE_S = 0.05
 _HOUR_NS = 3600 * 1_000_000_000
 _STOP_S = 20.0
 # Waits that only spare work, or are for somebody to mend something.
-_SHORTER = ((workers, "_AFTERWARDS_S", 0.02), (session, "STUCK", Backoff(0.1, 1.0)), (session, "_ROOT_RETRY_S", 0.2))
+# And fewer connections: each is a process that has to learn the catalogue anew.
+_SHORTER: tuple[tuple[object, str, object], ...] = (
+    (session, "_CONNECTIONS", 3),
+    (server, "_CONNECTIONS", 2),
+    (workers, "_AFTERWARDS_S", 0.02),
+    (session, "STUCK", Backoff(0.1, 1.0)),
+    (session, "_ROOT_RETRY_S", 0.2),
+)
 
 
 class Reads:
@@ -201,9 +209,9 @@ class Person:
         async def body() -> AsyncIterator[bytes]:
             yield content
 
-        async with api.Server(self._stage.immich.url) as server:
+        async with api.Server(self._stage.immich.url) as immich:
             upload = api.Upload(name.encode(), len(content), time.time_ns(), Sha1(_sha1(content)))
-            return (await server.upload(self.key, upload, body())).asset_id
+            return (await immich.upload(self.key, upload, body())).asset_id
 
     async def trash(self, *ids: UUID, force: bool = False) -> None:
         await self._ask("DELETE", "/api/assets", ids=[str(i) for i in ids], **({"force": True} if force else {}))
@@ -331,10 +339,10 @@ class Harness(Person):
     async def _run(self) -> None:
         settings = self.settings()
         async with (
-            api.Server(str(settings.server_url), connections=8) as server,
+            api.Server(str(settings.server_url), connections=8) as immich,
             connected(settings) as (pool, listener),
         ):
-            self.session = Session(settings, pool, listener, server)
+            self.session = Session(settings, pool, listener, immich)
             await self.session.run(await self.session.prepare(first=True))
 
     async def stop(self) -> None:
@@ -381,9 +389,10 @@ class Harness(Person):
         """Return when nothing is queued, waited for or under way, for any owner, and no event is left."""
 
         async def check() -> tuple[bool, str]:
-            busy = self._busy()
+            if busy := self._busy():
+                return False, busy
             events = await self.connection.fetchval("select count(*) from immich_dbsync_v1.events")
-            return not busy and not events and not self._busy(), f"{busy}, {events} events"
+            return not events and not self._busy(), f"{events} events"
 
         await _holds(check, seconds)
 

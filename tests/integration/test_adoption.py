@@ -27,14 +27,14 @@ SOME, MANY = 300, 3000
 
 
 @pytest.fixture
-async def sync(database_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(database_url, immich_version) as made:
+async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
+    async with harness(library_url, immich_version) as made:
         yield made
 
 
 @pytest.fixture
 def newest(servers: Servers) -> Iterator[str]:
-    with servers.database("3.1.0") as name:
+    with servers.emptied("3.1.0") as name:
         yield servers.cluster().url(name)
 
 

@@ -56,10 +56,10 @@ async def _body(data: bytes, chunk: int = 1 << 20) -> AsyncIterator[bytes]:
 
 
 @pytest.fixture
-async def place(database_url: str, immich_version: ImmichVersion) -> AsyncIterator[Place]:
-    database = await asyncpg.connect(database_url)
+async def place(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Place]:
+    database = await asyncpg.connect(library_url)
     try:
-        async with StandIn(database_url, version=immich_version) as immich, Server(immich.url) as server:
+        async with StandIn(library_url, version=immich_version) as immich, Server(immich.url) as server:
             user = await create_user(database, email="ada@example.org")
             yield Place(immich, server, database, user, await create_api_key(database, user, PERMISSIONS))
     finally:

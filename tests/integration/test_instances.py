@@ -20,10 +20,10 @@ TRASH = ("DELETE", "/api/assets")
 
 @pytest.fixture
 async def first(
-    database_url: str, immich_version: ImmichVersion, monkeypatch: pytest.MonkeyPatch
+    library_url: str, immich_version: ImmichVersion, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Harness]:
     monkeypatch.setattr(session, "_STANDBY_S", 0.05)
-    async with harness(database_url, immich_version) as made:
+    async with harness(library_url, immich_version) as made:
         yield made
 
 

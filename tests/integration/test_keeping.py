@@ -22,8 +22,8 @@ DAY_NS = 86_400 * 10**9
 
 
 @pytest.fixture
-async def sync(database_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(database_url, immich_version) as made:
+async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
+    async with harness(library_url, immich_version) as made:
         yield made
 
 

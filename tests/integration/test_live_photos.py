@@ -20,9 +20,9 @@ running_or_stopped = pytest.mark.parametrize("running", [True, False])
 
 
 @pytest.fixture
-async def sync(database_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
+async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
     """With a live photo and another picture in the folder and in Immich."""
-    async with harness(database_url, immich_version) as made:
+    async with harness(library_url, immich_version) as made:
         for name, content in {**BOTH, **ELSE}.items():
             made.put(name, content)
         await made.start()

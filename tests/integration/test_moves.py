@@ -23,8 +23,8 @@ running_or_stopped = pytest.mark.parametrize("running", [True, False])
 
 
 @pytest.fixture
-async def sync(database_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(database_url, immich_version) as made:
+async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
+    async with harness(library_url, immich_version) as made:
         yield made
 
 

@@ -12,8 +12,8 @@ ONE, TWO = picture(1), picture(2)
 
 
 @pytest.fixture
-async def sync(database_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(database_url, immich_version) as made:
+async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
+    async with harness(library_url, immich_version) as made:
         made.put("a.png", ONE)
         made.put("b.png", TWO)
         await made.start()

@@ -22,9 +22,9 @@ TRASH = ("DELETE", "/api/assets")
 
 
 @pytest.fixture
-async def sync(database_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
+async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
     """A file that rotted while nobody looked, and one that did not."""
-    async with harness(database_url, immich_version) as made:
+    async with harness(library_url, immich_version) as made:
         made.put("Camera/a.png", ONE)
         made.put("b.png", TWO)
         await made.start()

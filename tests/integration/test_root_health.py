@@ -22,11 +22,11 @@ TRASH = ("DELETE", "/api/assets")
 
 @pytest.fixture
 async def sync(
-    database_url: str, immich_version: ImmichVersion, monkeypatch: pytest.MonkeyPatch
+    library_url: str, immich_version: ImmichVersion, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Harness]:
     monkeypatch.setattr(rounds, "_HEALTH_S", 0.1)
     monkeypatch.setattr(observe, "_HEALTH_S", 0.0)
-    async with harness(database_url, immich_version) as made:
+    async with harness(library_url, immich_version) as made:
         yield made
 
 

@@ -25,8 +25,8 @@ COPY = ("PUT", "/api/assets/copy")
 
 
 @pytest.fixture
-async def sync(database_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(database_url, immich_version) as made:
+async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
+    async with harness(library_url, immich_version) as made:
         yield made
 
 
@@ -603,9 +603,9 @@ async def test_row_15_to_an_occupied_path_it_comes_back_beside_it(sync: Harness)
 
 
 async def test_row_15_while_another_file_is_arriving_at_its_path(
-    database_url: str, immich_version: ImmichVersion
+    library_url: str, immich_version: ImmichVersion
 ) -> None:
-    async with harness(database_url, immich_version, settle_time=1.0) as sync:
+    async with harness(library_url, immich_version, settle_time=1.0) as sync:
         sync.put("a.png", ONE)
         await sync.start()
         asset = await sync.asset(ONE)

@@ -20,7 +20,7 @@ TRASH = ("DELETE", "/api/assets")
 
 @pytest.fixture
 def newest(servers: Servers) -> Iterator[str]:
-    with servers.database("3.1.0") as name:
+    with servers.emptied("3.1.0") as name:
         yield servers.cluster().url(name)
 
 

@@ -18,7 +18,7 @@ ONE, TWO = picture(1), picture(2)
 
 @pytest.fixture
 def newest(servers: Servers) -> Iterator[str]:
-    with servers.database("3.1.0") as name:
+    with servers.emptied("3.1.0") as name:
         yield servers.cluster().url(name)
 
 

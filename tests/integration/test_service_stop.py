@@ -29,7 +29,7 @@ async def _power_cut(*arguments: object, **options: object) -> None:
 
 @pytest.fixture
 def newest(servers: Servers) -> Iterator[str]:
-    with servers.database("3.1.0") as name:
+    with servers.emptied("3.1.0") as name:
         yield servers.cluster().url(name)
 
 

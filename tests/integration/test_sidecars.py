@@ -25,8 +25,8 @@ both_names = pytest.mark.parametrize("name", ["IMG.jpg.xmp", "IMG.xmp"])
 
 
 @pytest.fixture
-async def sync(database_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(database_url, immich_version) as made:
+async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
+    async with harness(library_url, immich_version) as made:
         yield made
 
 

@@ -18,12 +18,12 @@ from tests.waiting import until
 
 
 @pytest.fixture
-async def target(database_url: str, immich_version: ImmichVersion, tmp_path: Path) -> AsyncIterator[Target]:
-    database = await asyncpg.connect(database_url)
+async def target(library_url: str, immich_version: ImmichVersion, tmp_path: Path) -> AsyncIterator[Target]:
+    database = await asyncpg.connect(library_url)
     try:
         async with (
             aiohttp.ClientSession() as session,
-            StandIn(database_url, version=immich_version, media=tmp_path / "media") as stand_in,
+            StandIn(library_url, version=immich_version, media=tmp_path / "media") as stand_in,
         ):
             yield Target(stand_in.url, immich_version, database, session, stand_in=stand_in)
     finally:
@@ -198,11 +198,11 @@ async def test_idle_returns_when_no_deletion_is_left(target: Target, person: Per
     assert await person.count() == 0
 
 
-async def test_ending_with_a_job_queued_leaves_the_row(database_url: str, immich_version: ImmichVersion) -> None:
-    database = await asyncpg.connect(database_url)
+async def test_ending_with_a_job_queued_leaves_the_row(library_url: str, immich_version: ImmichVersion) -> None:
+    database = await asyncpg.connect(library_url)
     async with (
         aiohttp.ClientSession() as session,
-        StandIn(database_url, version=immich_version, job_delay_s=60) as stand_in,
+        StandIn(library_url, version=immich_version, job_delay_s=60) as stand_in,
     ):
         target = Target(stand_in.url, immich_version, database, session, stand_in=stand_in)
         person = await target.person()
@@ -235,10 +235,10 @@ async def test_faults_that_are_none_are_refused(target: Target, switches: object
     assert stand_in_of(target).faults == Faults()
 
 
-async def test_it_runs_as_a_program_and_ends_on_sigterm(database_url: str, immich_version: ImmichVersion) -> None:
+async def test_it_runs_as_a_program_and_ends_on_sigterm(library_url: str, immich_version: ImmichVersion) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "immich_dbsync.demo.server", "--database-url", database_url, "--version", immich_version),
+        *("-m", "immich_dbsync.demo.server", "--database-url", library_url, "--version", immich_version),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
