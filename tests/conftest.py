@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import structlog
+from asyncpg.connection import Connection
 
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion
 from tests.databases import Servers
@@ -17,9 +20,21 @@ def logging_as_by_default() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+async def _introspect(connection: Any, oids: tuple[int, ...], *how: Any) -> Any:
+    """What asyncpg asks of types on each new connection: a third of PostgreSQL's work in these tests, were it asked."""
+    key = (connection._addr, connection._params.database, tuple(sorted(oids)))
+    if key not in _types:
+        _types[key] = await _ask_types(connection, oids, *how)
+    return _types[key]
+
+
+_ask_types: Any = vars(Connection)["_introspect_types"]
+_types: dict[object, Any] = {}
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    with ExitStack() as stack:
+    with ExitStack() as stack, patch.object(Connection, "_introspect_types", _introspect):
         yield Servers(stack)
 
 

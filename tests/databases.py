@@ -76,8 +76,10 @@ begin
     where schemaname in ('public', 'immich_dbsync_v1') and tablename not in ('version_history', 'schema_version')
   loop
     execute 'select exists (select from ' || name || ')' into has_rows;
-    if has_rows then
+    if has_rows and pg_relation_size(name::regclass) > 1000000 then
       filled := filled || name;
+    elsif has_rows then
+      execute 'delete from ' || name;  -- a truncated table gets new files
     end if;
   end loop;
   if filled <> '{}' then
