@@ -146,11 +146,15 @@ async def test_adoption_uploads_only_what_is_new_and_sums_up(sync: Harness) -> N
     }
     left = {LeftAlone.NOT_MEDIA.value: 1, LeftAlone.EMPTY.value: 1, LeftAlone.SIDECAR.value: 1}
     with capture_logs() as logs:
+
+        async def logged() -> list[Any]:  # after it is written down
+            return [line for line in logs if line["event"] == "scan.summary"]
+
         await sync.start()
         found = await summary(sync)
+        [told] = await until(logged)
     assert {key: found.get(key) for key in expected} == expected
     assert {key: found["left_alone"].get(key) for key in left} == left
-    [told] = [line for line in logs if line["event"] == "scan.summary"]
     assert {key: told[key] for key in found} == found
     for name in ("notes.txt", "empty.png", "Camera/0/00000.png.xmp"):
         sync.path(name).unlink()
