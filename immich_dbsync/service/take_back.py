@@ -20,6 +20,8 @@ from immich_dbsync.store.records import Deed, Sent
 
 log = structlog.get_logger()
 
+_SOON_S = 10.0  # for which what is undecided counts as under way; it may last, as with a file that can't be read
+
 
 class _Place(Enum):
     """What is at the path whose content was sent."""
@@ -118,20 +120,26 @@ class TakeBack:
     def __init__(self, sync: OwnerSync) -> None:
         self._sync = sync
         self._tries = 0
+        self._since: float | None = None  # monotonic: when something was left undecided first
 
     async def once(self) -> None:
         """Take back what there is to take back."""
         sync = self._sync
         sync.unclaimed = False
+        failed = False
         try:
             done = await take_back(sync)
         except api.ApiError as error:
-            done = False
+            done, failed = False, True
             log.warning("request.failed", owner=str(sync.owner), path=None, reason=str(error))
             if isinstance(error, api.Unavailable):
                 sync.parts.gate.report(error)
+        now = time.monotonic()
         if done:
-            self._tries = 0
+            self._tries, self._since = 0, None
+            sync.claiming = False
         else:
+            self._since = now if self._since is None else self._since
+            sync.claiming = not failed and now - self._since < _SOON_S
             asyncio.get_running_loop().call_later(sync.todo.pause(self._tries), sync.look_for_unclaimed)
             self._tries += 1

@@ -409,7 +409,7 @@ class Harness(Person):
             reasons += [*agenda, *(f"{path!r} hashed" for path in sync.hashing), *map(repr, sync.uploading)]
             asked = sync.to_trash or sync.to_restore or sync.trash_wanted.is_set() or sync.restore_wanted.is_set()
             reasons += ["request"] * bool(asked or sync.asking)
-            reasons += ["looking"] * sync._lock.locked() + ["unclaimed"] * sync.unclaimed
+            reasons += ["looking"] * sync._lock.locked() + ["unclaimed"] * (sync.unclaimed or sync.claiming)
             reasons += [f"{path!r} waits" for path in sync.before]
             reasons += ["scan"] * (sync.scan_wanted.is_set() or bool(sync.to_scan))
         return ", ".join(reasons[:5])
