@@ -100,7 +100,7 @@ class OwnerSync:
         self._judged: dict[RelPath, Why | None] = {}  # what was found of them: why they are to wait for a person
         self.asking = 0  # requests that are being prepared or are under way
         self.unclaimed = True  # something that was sent may have to be taken back
-        self.claiming = False  # and that could not be told yet
+        self.claiming = False  # that is being found out, or could not be told yet
         self.editing = asyncio.Lock()  # edits of copies are finished one by one: the last trashes the old asset
         self.asked = asyncio.Event()
         self.asked.set()  # what was asked before this service began is to be answered as well

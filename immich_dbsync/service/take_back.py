@@ -125,7 +125,7 @@ class TakeBack:
     async def once(self) -> None:
         """Take back what there is to take back."""
         sync = self._sync
-        sync.unclaimed = False
+        sync.unclaimed, sync.claiming = False, True
         failed = False
         try:
             done = await take_back(sync)
