@@ -17,7 +17,6 @@ import asyncpg
 from pydantic import SecretStr
 
 from immich_dbsync.core.backoff import Backoff
-from immich_dbsync.demo import server
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
@@ -44,7 +43,6 @@ _STOP_S = 20.0
 # And fewer connections: each is a process that has to learn the catalogue anew.
 _SHORTER: tuple[tuple[object, str, object], ...] = (
     (session, "_CONNECTIONS", 3),
-    (server, "_CONNECTIONS", 2),
     (workers, "_AFTERWARDS_S", 0.02),
     (session, "STUCK", Backoff(0.1, 1.0)),
     (session, "_ROOT_RETRY_S", 0.2),

@@ -19,7 +19,6 @@ import aiohttp
 from immich_dbsync.core import guards
 from immich_dbsync.core.backoff import Backoff
 from immich_dbsync.core.guards import Limits
-from immich_dbsync.demo import server
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
@@ -32,8 +31,6 @@ from tests.waiting import until
 
 _QUICK = Backoff(0.01, 0.1)
 _SOONER: tuple[tuple[object, str, object], ...] = (
-    (session, "_CONNECTIONS", 3),
-    (server, "_CONNECTIONS", 2),
     (workers, "_AFTERWARDS_S", 0.01),
     (workers, "_PASS_S", 0.005),
     (rounds, "_ROOM_S", 0.002),
