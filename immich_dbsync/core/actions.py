@@ -202,3 +202,18 @@ Action = (
     | Purge
     | Leave
 )
+
+
+def paths_of(action: Action) -> tuple[RelPath, ...]:
+    """The paths in the folder that an action is about."""
+    match action:
+        case Upload() | Trash():
+            return action.paths
+        case PutBack() | Supersede():
+            return (action.entry.path,)
+        case Drop(path, _, behind):
+            return (path,) if behind is None else (path, behind)
+        case NoteGone() | Purge():
+            return ()
+        case _:
+            return (action.path,)

@@ -62,7 +62,7 @@ class Answers:
         return {
             "files": tally.files if tally is not None else 0,
             "done": await sync.parts.holds.done_since(sync.owner, since),
-            "left": {why.value: count for why, count in Counter(sync.left.values()).items()},
+            "left": {why.value: count for why, count in Counter(sync.dispatch.left.values()).items()},
             "damaged": damaged[:_DAMAGED_TOLD],
             "damaged_count": len(damaged),
             "waiting": sync.parts.gate.reason,

@@ -6,75 +6,26 @@ Nothing is kept here that a restart would need: what is in hand when the service
 """
 
 import asyncio
-import time
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 
-from immich_dbsync.core.actions import (
-    Action,
-    Adopt,
-    Drop,
-    Identify,
-    Leave,
-    NoteGone,
-    Purge,
-    PutBack,
-    PutOnHold,
-    Quarantine,
-    Refresh,
-    Replace,
-    Restore,
-    Supersede,
-    Trash,
-    Upload,
-    Why,
-)
+from immich_dbsync.core.actions import Action, Drop, Identify, Leave, PutOnHold, Restore, Trash, Why, paths_of
 from immich_dbsync.core.reconcile import reconcile
 from immich_dbsync.core.view import View
-from immich_dbsync.disk.root import Root
-from immich_dbsync.immich.api import Server
-from immich_dbsync.immich.library import Library
-from immich_dbsync.model import AssetId, Direction, File, OwnerId, Record, RelPath
-from immich_dbsync.service.carry_out import Hands
-from immich_dbsync.service.gate import Gate
+from immich_dbsync.model import AssetId, Direction, Record, RelPath
+from immich_dbsync.service.dispatch import Dispatch
 from immich_dbsync.service.guard import Guard
-from immich_dbsync.service.observe import Known, Observer
-from immich_dbsync.service.rules import Rules
-from immich_dbsync.service.sweep import sweep
+from immich_dbsync.service.observe import Seen
+from immich_dbsync.service.parts import Parts
+from immich_dbsync.service.queues import Job, Queues
 from immich_dbsync.service.todo import Todo
-from immich_dbsync.service.uploads import Job
-from immich_dbsync.store.holds import Holds
-from immich_dbsync.store.records import Store
 
 log = structlog.get_logger()
-A = TypeVar("A", bound=Action)
 
 LOOK = 500
 """Assets looked at together."""
-
-_QUIET = frozenset({Why.HELD, Why.EXCLUDED, Why.KEPT_BY_POLICY, Why.DAMAGED, Why.REJECTED, Why.REFUSED})
-"""Reasons that `status` tells in another way, or that nobody has to be told of."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What an owner's sync works with."""
-
-    owner: OwnerId
-    key: str
-    root: Root
-    observer: Observer
-    known: Known
-    rules: Rules
-    store: Store
-    holds: Holds
-    library: Library
-    server: Server
-    gate: Gate
 
 
 class OwnerSync:
@@ -86,51 +37,22 @@ class OwnerSync:
         self.store, self.library, self.server = parts.store, parts.library, parts.server
         self.todo = Todo()
         self.guard = Guard(parts.owner, parts.holds, parts.rules.limits)
-        self.left: dict[RelPath, Why] = {}  # left alone, and why
-        self.hashing: dict[RelPath, int] = {}  # path to size, from being queued to being hashed
-        self.uploading: set[RelPath] = set()
-        self.requesting: set[AssetId] = set()  # in our own requests, whose echoes are no news
-        self.to_hash: asyncio.Queue[RelPath] = asyncio.Queue()
-        self.to_upload: asyncio.Queue[Job] = asyncio.Queue()
-        self.to_trash: dict[RelPath, bool] = {}  # missing paths whose assets are to be trashed: approved by a person?
-        self.trash_wanted = asyncio.Event()
-        self.to_restore: set[RelPath] = set()
-        self.restore_wanted = asyncio.Event()
-        self.before: set[RelPath] = set()  # row 4: files to be removed, once all of these are known
-        self._judged: dict[RelPath, Why | None] = {}  # what was found of them: why they are to wait for a person
-        self.asking = 0  # requests that are being prepared or are under way
+        self.queues = Queues()
         self.unclaimed = True  # something that was sent may have to be taken back
         self.claiming = False  # that is being found out, or could not be told yet
-        self.editing = asyncio.Lock()  # edits of copies are finished one by one: the last trashes the old asset
         self.asked = asyncio.Event()
         self.asked.set()  # what was asked before this service began is to be answered as well
         self.to_scan: set[bytes] = set()
         self.scan_wanted = asyncio.Event()
-        self._hands = Hands(
-            owner=parts.owner,
-            root=parts.root,
-            store=parts.store,
-            known=parts.known,
-            guard=self.guard,
-            names=parts.rules.names,
-        )
+        self.dispatch = Dispatch(parts, self.guard, self.queues, self.todo)
         self._lock = asyncio.Lock()
-        self._swept = False
-        parts.known.sizes_in_hand = lambda: frozenset((*self.hashing.values(), *self.todo.unsettled_sizes()))
+        parts.known.sizes_in_hand = lambda: frozenset((*self.queues.hashing.values(), *self.todo.unsettled_sizes()))
 
     # --- what comes in ---
 
     def hint(self, paths: Iterable[RelPath], *, after: float = 0.0) -> None:
         """Have these paths looked at, ``after`` that many seconds."""
         self.todo.hint(paths, after=after)
-
-    def leave(self, paths: Iterable[RelPath], why: Why) -> None:
-        """Note that these paths are left alone, for `status`."""
-        self.todo.hinted.set()  # the pump tells `status`
-        for path in paths:
-            if self.left.get(path) is not why:
-                log.warning("file.left_alone", owner=str(self.owner), path=path, why=why.value)
-            self.left[path] = why
 
     def scan(self, prefix: bytes = b"") -> None:
         """Have everything at and below ``prefix`` compared with its records; ``b""`` is the whole root."""
@@ -148,18 +70,15 @@ class OwnerSync:
 
     def identified(self) -> bool:
         """Whether every file has been identified and all that is due decided; requests may be under way."""
-        return not self.hashing and not self.todo.settling() and not self.todo.behind()
+        return not self.queues.hashing and not self.todo.settling() and not self.todo.behind()
 
     def idle(self) -> bool:
         """Whether nothing is under way, or will be before long."""
         busy = (
-            self.uploading
-            or self.asking
+            self.queues.working()
             or self.unclaimed
             or self.claiming
-            or self.to_trash
-            or self.to_restore
-            or self.before
+            or self.dispatch.before
             or self.scan_wanted.is_set()
         )
         soon = self.parts.rules.grace_s + 1.0
@@ -171,7 +90,7 @@ class OwnerSync:
 
         ``more``: and to others, which are known to the database and are told of next.
         """
-        news = [asset for asset in assets if asset not in self.requesting]
+        news = [asset for asset in assets if asset not in self.queues.requesting]
         if not (more or self.guard.few(Direction.IMMICH, len(news))):
             await self.judge_lost(news)
         elif more:
@@ -185,9 +104,7 @@ class OwnerSync:
     async def judge_before(self) -> None:
         """Row 4: judge the removals together, now that every file is identified, and have them carried out."""
         async with self._lock:
-            paths, self.before = self.before, set()
-            self._judged = dict.fromkeys(paths, await self.guard.judge(Direction.IMMICH, paths))
-        self.hint(paths)
+            await self.dispatch.judge_before()
 
     async def judge_lost(self, assets: Collection[AssetId] | None) -> None:
         """Put on hold what these assets (None: all) took with them in Immich, where it is too much."""
@@ -205,20 +122,13 @@ class OwnerSync:
         self, paths: Collection[RelPath] = (), assets: Collection[AssetId] = (), entries: Collection[int] = ()
     ) -> set[AssetId]:
         """Observe, decide and do; returns the assets on whose evidence a file should have gone but could not."""
-        async with self._lock:
-            await self._sweep_once()
-            in_hand = self._in_hand()
-            seen = await self.parts.observer.look(paths, assets, entries)
-            whole = reconcile(seen.view)
-            self.todo.looked_at((*paths, *seen.view.records))
-            plan, later = self._doable(whole, in_hand)
-            stuck = await self._carry_out(seen.view, plan, later)
+        seen, whole, plan, stuck = await self._see_to(paths, assets, entries)
         if not seen.view.healthy:
             stuck |= {*assets}  # whatever happened to them waits until the folder is well again
         elif assets:
             stuck |= self._undecided(seen.view, whole, plan) & {*assets}
         await self._mind_owner(active=seen.view.owner_active)
-        self._request(plan)
+        self.queues.request(plan)
         self._forget_digests(seen.view, plan, paths)
         self.todo.gone([path for path in paths if path not in seen.view.files])
         for path in seen.folders:
@@ -227,14 +137,29 @@ class OwnerSync:
 
     async def last_look(self, paths: Collection[RelPath]) -> tuple[View, Sequence[Action]]:
         """Decide anew right before a request: the view, and what is still to be asked for."""
-        async with self._lock:
-            await self._sweep_once()
-            in_hand = self._in_hand()
-            seen = await self.parts.observer.look(paths, last=True)
-            self.todo.looked_at((*paths, *seen.view.records))
-            plan, later = self._doable(reconcile(seen.view), in_hand)
-            await self._carry_out(seen.view, plan, later)
+        seen, _, plan, _ = await self._see_to(paths, last=True)
         return seen.view, plan
+
+    async def _see_to(
+        self,
+        paths: Collection[RelPath],
+        assets: Collection[AssetId] = (),
+        entries: Collection[int] = (),
+        *,
+        last: bool = False,
+    ) -> tuple[Seen, Sequence[Action], Sequence[Action], set[AssetId]]:
+        """Observe, decide and do: what was seen, all that was decided, the part that was seen to, and what stuck."""
+        async with self._lock:
+            await self.dispatch.sweep_once()
+            in_hand = self.queues.in_hand()
+            seen = await self.parts.observer.look(paths, assets, entries, last=last)
+            whole = reconcile(seen.view)
+            self.todo.looked_at((*paths, *seen.view.records))
+            plan, later = self.dispatch.doable(whole, in_hand)
+            stuck = await self.dispatch.carry_out(seen.view, plan, later)
+        if any(isinstance(action, Drop) and action.why is Why.NEVER_TIED for action in plan):
+            self.look_for_unclaimed()  # it may have been sent, and the answer lost
+        return seen, whole, plan, stuck
 
     async def decide(self, path: RelPath) -> Action | None:
         """What the table says of this path right now, without doing it: for the last look before an edit's requests."""
@@ -245,16 +170,16 @@ class OwnerSync:
     @contextmanager
     def request_in_hand(self) -> Iterator[None]:
         """Until the block ends, requests are being prepared or are under way."""
-        self.asking += 1
+        self.queues.asking += 1
         try:
             yield
         finally:
-            self.asking -= 1
+            self.queues.asking -= 1
             self.todo.hinted.set()  # what waited for it may go on
 
     async def tie_restored(self, view: View, actions: Sequence[Restore]) -> None:
         """Row 3, after the request: tie the paths to the assets that are active again."""
-        await self._hands.tie(view, actions)
+        await self.dispatch.hands.tie(view, actions)
 
     async def hold_back(self, paths: Collection[RelPath], why: Why) -> None:
         """Put the deletions of these missing paths on hold, as far as they are still deletions."""
@@ -267,7 +192,7 @@ class OwnerSync:
                 for path in a.paths
             ]
             if held:
-                await self._hands.hold(seen.view, held)
+                await self.dispatch.hands.hold(seen.view, held)
         self.hint(paths)
 
     def _forget_digests(self, view: View, plan: Sequence[Action], paths: Collection[RelPath]) -> None:
@@ -306,151 +231,11 @@ class OwnerSync:
             active, _ = await self.library.circumstances(self.owner)
             await self._mind_owner(active=active)
 
-    # --- what is decided is done ---
-
-    async def _sweep_once(self) -> None:
-        """Bring quarantine folder and table together before anything that is missing is judged."""
-        if not self._swept:
-            await sweep(self.owner, self.root, self.store, self.library, self.parts.rules.names)
-            self._swept = True
-
-    def _in_hand(self) -> frozenset[RelPath]:
-        """The paths that a queue has in hand now."""
-        return frozenset((*self.hashing, *self.uploading))
-
-    def _doable(self, plan: Sequence[Action], in_hand: Set[RelPath]) -> tuple[list[Action], list[Upload]]:
-        """The plan without what touches a path that a queue has in hand: that is looked at again afterwards.
-
-        ``in_hand``: those that one had when the look began, for what it wrote since is not in the view.
-
-        Also uploads, by their other paths, of which another path is uploading.
-        """
-        doable: list[Action] = []
-        later: list[Upload] = []
-        for action in map(self._not_yet, plan):
-            busy = {p for p in paths_of(action) if p in in_hand or p in self.hashing or p in self.uploading}
-            if not busy:
-                doable.append(action)
-            elif isinstance(action, Drop):
-                self.todo.behind_a_move(action.path)
-            elif isinstance(action, Upload) and (others := tuple(path for path in action.paths if path not in busy)):
-                later.append(Upload(others, action.content))
-        return doable, later
-
-    def _not_yet(self, action: Action) -> Action:
-        """Row 4 for a file of many that are identified one by one: they are judged together, before the first goes."""
-        match action:
-            case Quarantine(path, content, asset, Why.TRASHED_BEFORE, False) if path not in self._judged:
-                self.before.add(path)
-                return Leave(path, Why.COUNTING, asset, content)
-            case _:
-                return action
-
-    async def _carry_out(self, view: View, plan: Sequence[Action], later: Sequence[Upload]) -> set[AssetId]:
-        stuck: set[AssetId] = set()
-        # Removals come first: they are what somebody waits for.
-        if quarantines := _of(plan, Quarantine):
-            stuck = await self._quarantine(view, quarantines)
-        ties: list[Adopt | Refresh] = [*_of(plan, Adopt), *_of(plan, Refresh)]
-        if ties:
-            await self._hands.tie(view, ties)
-        if drops := _of(plan, Drop):
-            await self._hands.drop(drops)
-            if any(drop.why is Why.NEVER_TIED for drop in drops):
-                self.look_for_unclaimed()  # it may have been sent, and the answer lost
-        if holds := _of(plan, PutOnHold):
-            await self._hands.hold(view, holds)
-        await self._do_quarantined(plan)
-        await self._remember(view, [*plan, *later])
-        for upload in later:
-            self.todo.wait_behind(upload.content, upload.paths)
-        for action in plan:
-            if isinstance(action, Upload | Replace):
-                self._upload_later(view, action)
-        await self._identify_later([view.files[identify.path] for identify in _of(plan, Identify)])
-        self._leave(view, _of(plan, Leave))
-        return stuck
-
-    async def _do_quarantined(self, plan: Sequence[Action]) -> None:
-        """Rows 15 and 16."""
-        if put_back := _of(plan, PutBack):
-            await self._hands.put_back(put_back)
-        if superseded := _of(plan, Supersede):
-            await self._hands.supersede(superseded)
-        if gone := _of(plan, NoteGone):
-            await self._hands.note_gone(gone)
-        if purges := _of(plan, Purge):
-            await self._hands.purge(purges)
-
-    async def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> set[AssetId]:
-        """Rows 4 and 7, unless it is so much that a person should look first."""
-        whys = {action.path: self._judged.pop(action.path, None) for action in actions}
-        asked = [action for action in actions if not action.approved]
-        if asked and not self.guard.few(Direction.IMMICH, len(asked)):
-            why = await self.guard.judge(Direction.IMMICH, [action.path for action in asked])
-            whys |= {action.path: why or whys[action.path] for action in asked}
-        held = [
-            PutOnHold(a.path, a.content, a.asset_id, Direction.IMMICH, why)
-            for a in asked
-            if (why := whys[a.path]) is not None
-        ]
-        if held:
-            await self._hands.hold(view, held)
-            actions = [action for action in actions if action.approved or whys[action.path] is None]
-        self._swept = False  # until the database knows where the files are
-        failed = await self._hands.quarantine(view, actions)
-        self._swept = True
-        self.todo.retry(action.path for action in failed)
-        return {action.asset_id for action in failed}
-
-    def _request(self, plan: Sequence[Action]) -> None:
-        """Have Immich asked for what only it can do."""
-        for action in plan:
-            if isinstance(action, Trash):
-                self.to_trash.update(dict.fromkeys(action.paths, action.approved))
-                self.trash_wanted.set()
-            elif isinstance(action, Restore):
-                self.to_restore.add(action.path)
-                self.restore_wanted.set()
-
-    async def _remember(self, view: View, plan: Sequence[Action]) -> None:
-        """Keep the digests of what waits for a request, so that nothing is hashed twice, whatever happens."""
-        held = [self._hands.record(view, path, u.content, None) for u in _of(plan, Upload) for path in u.paths]
-        # A restored or rejected hold's record stays tied to its asset until the asset is back.
-        restores = [r for r in _of(plan, Restore) if r.path not in view.records or view.records[r.path].hold is None]
-        held += (self._hands.record(view, r.path, r.content, None) for r in restores)
-        for leave in _of(plan, Leave):
-            if leave.content is not None and leave.why is not Why.TWIN:
-                known = view.records.get(leave.path)
-                problem = known.problem if known and leave.why is Why.REFUSED else None
-                held.append(self._hands.record(view, leave.path, leave.content, None, problem=problem))
-            elif (touched := self._touched(view, leave.path)) is not None:
-                held.append(touched)
-        fresh = [record for record in held if view.records.get(record.path) != record]
-        if fresh:
-            await self.store.upsert(self.owner, fresh)
-        if restored := [action.asset_id for action in _of(plan, Restore)]:
-            # The owner brought the picture back: nothing is to be put back besides.
-            await self.store.supersede(self.owner, restored)
-
-    def _touched(self, view: View, path: RelPath) -> Record | None:
-        """The record of a file that is left alone, with the stat that it has been identified by; else it would be
-        identified again and again.
-        """
-        file, known = view.files.get(path), view.records.get(path)
-        if file is None or known is None or file.content != known.content:
-            return None
-        return self._hands.record(view, path, known.content, known.asset_id, problem=known.problem, hold=known.hold)
-
-    def _upload_later(self, view: View, action: Upload | Replace) -> None:
-        paths = paths_of(action)
-        records = tuple(self._hands.record(view, path, action.content, None) for path in paths)
-        self.uploading.update(paths)
-        self.to_upload.put_nowait(Job(records, action if isinstance(action, Replace) else None))
+    # --- what workers tell ---
 
     def uploaded(self, job: Job) -> None:
         """An upload has ended, one way or the other."""
-        self.uploading.difference_update(record.path for record in job.records)
+        self.queues.uploaded(job)
         self.todo.uploaded(job.content)
         self.look_for_unclaimed()
 
@@ -467,43 +252,3 @@ class OwnerSync:
         """Something that was sent may have to be taken back: find out as soon as every file is identified."""
         self.unclaimed = True
         self.todo.hinted.set()
-
-    async def _identify_later(self, files: Sequence[File]) -> None:
-        """Hash these files when they have been left in peace for long enough."""
-        now, settle = time.time_ns(), self.parts.rules.settle_ns
-        for file in files:
-            if self.todo.has_settled(file, now, settle):
-                self.hashing[file.path] = file.stat.size
-                self.to_hash.put_nowait(file.path)
-
-    def _leave(self, view: View, actions: Sequence[Leave]) -> None:
-        for path in (*view.files, *view.records):
-            self.left.pop(path, None)
-        now, grace = time.monotonic(), self.parts.rules.grace_s
-        for action in actions:
-            waits = self.todo.wait(
-                action,
-                scanning=self.known.scanning,
-                over=lambda path: self.known.gone_since.get(path, now) + grace - now,
-            )
-            if not waits and action.why not in _QUIET:
-                self.leave([action.path], action.why)
-
-
-def _of(plan: Sequence[Action], kind: type[A]) -> list[A]:
-    return [action for action in plan if isinstance(action, kind)]
-
-
-def paths_of(action: Action) -> tuple[RelPath, ...]:
-    """The paths in the folder that an action is about."""
-    match action:
-        case Upload() | Trash():
-            return action.paths
-        case PutBack() | Supersede():
-            return (action.entry.path,)
-        case Drop(path, _, behind):
-            return (path,) if behind is None else (path, behind)
-        case NoteGone() | Purge():
-            return ()
-        case _:
-            return (action.path,)

@@ -55,7 +55,7 @@ async def catch_up(sync: OwnerSync) -> None:
 async def _room(sync: OwnerSync) -> None:
     """Return when what was found so far is decided and few files wait to be hashed or uploaded."""
     # An event for each of these counters would cost more than looking at them.
-    while sync.todo.behind() or len(sync.hashing) + len(sync.uploading) > BACKLOG:  # noqa: ASYNC110
+    while sync.todo.behind() or sync.queues.backlog() > BACKLOG:  # noqa: ASYNC110
         await asyncio.sleep(_ROOM_S)
 
 
@@ -114,14 +114,14 @@ class Rounds:
             if paths := todo.agenda.take(time.monotonic(), BATCH):
                 await sync.look(paths)
                 continue
-            if sync.before and not (sync.hashing or sync.known.scanning):
+            if sync.dispatch.before and not (sync.queues.hashing or sync.known.scanning):
                 await sync.judge_before()
                 continue
             if self._finished is not None and self._worked_off():
                 finished, self._finished = self._finished, None
                 await self._report(finished)
                 sync.unclaimed = True
-            if sync.unclaimed and sync.identified() and not (sync.known.scanning or sync.uploading or sync.asking):
+            if sync.unclaimed and self._settled():
                 await self._take_back.once()
             if self._summary is not None and sync.idle():
                 await self._summarize(*self._summary)
@@ -210,10 +210,16 @@ class Rounds:
 
     async def _tell_what_is_left(self) -> None:
         """Have `status` know what is left alone, as soon as that changes."""
-        counts = {why.value: count for why, count in Counter(self._sync.left.values()).items()}
+        counts = {why.value: count for why, count in Counter(self._sync.dispatch.left.values()).items()}
         if counts != self._left_told:
             await self._sync.store.set_undecided(self._sync.owner, counts)
             self._left_told = counts
+
+    def _settled(self) -> bool:
+        """Whether every file is identified, and nothing is being sent or asked for."""
+        sync = self._sync
+        sending = sync.queues.uploading or sync.queues.asking
+        return sync.identified() and not (sync.known.scanning or sending)
 
     def _worked_off(self) -> bool:
         """Whether all that the last full scan found has been decided.
@@ -254,6 +260,6 @@ class Rounds:
         """Write down what became of what the first scan found, now that all of it is done."""
         sync, self._summary = self._sync, None
         left = {reason.value: count for reason, count in tally.left_alone.items()}
-        left |= {why.value: count for why, count in Counter(sync.left.values()).items()}
+        left |= {why.value: count for why, count in Counter(sync.dispatch.left.values()).items()}
         summary = await sync.store.set_summary(sync.owner, since, {"files": tally.files, "left_alone": left})
         log.info("scan.summary", owner=str(sync.owner), **summary)

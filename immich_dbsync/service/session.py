@@ -30,7 +30,8 @@ from immich_dbsync.service.asks import Answers
 from immich_dbsync.service.gate import Gate
 from immich_dbsync.service.listener import Listener, listening
 from immich_dbsync.service.observe import Known, Observer, RootLost
-from immich_dbsync.service.owner import OwnerSync, Parts
+from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.parts import Parts
 from immich_dbsync.service.rounds import Rounds, catch_up, foreign_root
 from immich_dbsync.service.rules import Rules, rules_of
 from immich_dbsync.service.workers import Workers

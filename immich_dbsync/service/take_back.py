@@ -63,7 +63,7 @@ async def _places(sync: OwnerSync, paths: Collection[RelPath]) -> dict[RelPath, 
     places: dict[RelPath, _Place] = {}
     for path in paths:
         stat, record = await asyncio.to_thread(sync.root.stat, path), records.get(path)
-        if path in sync.uploading or path in sync.to_restore:
+        if path in sync.queues.uploading or path in sync.queues.to_restore:
             places[path] = _Place.UNDECIDED
         elif stat is None:
             places[path] = _Place.EMPTY if record is None else _Place.ANOTHER
@@ -99,11 +99,11 @@ def _kept(sync: OwnerSync, path: RelPath, asset: Asset) -> bool:
 async def _trash(sync: OwnerSync, unwanted: dict[AssetId, Sent]) -> None:
     # Should a file of that content turn up after all, this brings its asset back.
     await sync.store.request_trash(sync.owner, unwanted.keys())
-    sync.requesting |= unwanted.keys()
+    sync.queues.requesting |= unwanted.keys()
     try:
         refused: Collection[object] = await send_split(lambda part: sync.server.trash(sync.key, part), list(unwanted))
     finally:
-        sync.requesting -= unwanted.keys()
+        sync.queues.requesting -= unwanted.keys()
     done = [asset for asset in unwanted if asset not in refused]
     await sync.store.end_requests(sync.owner, unwanted.keys() - {*done})
     await sync.store.end_sends(sync.owner, [each.content.sha1 for each in unwanted.values()])

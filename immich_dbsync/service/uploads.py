@@ -3,148 +3,114 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import structlog
 import xxhash
 
-from immich_dbsync.core.actions import Action, Replace
+from immich_dbsync.core.actions import Replace
 from immich_dbsync.disk import sidecars
 from immich_dbsync.disk.at import stat_of
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import BLOCK, xxh3_of
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
-from immich_dbsync.immich.library import Library
-from immich_dbsync.model import Asset, AssetId, Content, OwnerId, Record, RelPath, Stat, Status
-from immich_dbsync.service.observe import Known
-from immich_dbsync.store.records import Deed, Sent, Store
+from immich_dbsync.model import Asset, AssetId, Record, RelPath, Stat, Status
+from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.queues import Job
+from immich_dbsync.store.records import Deed, Sent
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One content to upload: the records of every path that holds it, the one to read first.
-
-    ``replaces`` is the edit that it comes from, if any.
-    """
-
-    records: tuple[Record, ...]
-    replaces: Replace | None = None
-
-    @property
-    def content(self) -> Content:
-        """What all the paths hold."""
-        return self.records[0].content
-
-
-class Sender(Protocol):
-    """The part of an owner's sync that an upload needs."""
-
-    owner: OwnerId
-    key: str
-    root: Root
-    known: Known
-    store: Store
-    library: Library
-    server: api.Server
-    requesting: set[AssetId]
-    editing: asyncio.Lock
-
-    async def decide(self, path: RelPath) -> Action | None:
-        """What the table says of this path right now."""
-
-
-async def send(sender: Sender, job: Job) -> bool:
+async def send(sync: OwnerSync, job: Job) -> bool:
     """Have the content in Immich, verify it, tie its paths; False where it must be looked at anew.
 
     Raises ApiError as the server answers. Abandoned at any point, the next start finds the content in Immich, or not,
     by its checksum.
     """
     if job.replaces is not None:
-        return await _replace(sender, job, job.replaces)
-    sent = await _upload(sender, job)
+        return await _replace(sync, job, job.replaces)
+    sent = await _upload(sync, job)
     if sent is None:
         return False
     asset, duplicate = sent
-    await sender.store.upsert(sender.owner, [replace(record, asset_id=asset.id) for record in job.records])
+    await sync.store.upsert(sync.owner, [replace(record, asset_id=asset.id) for record in job.records])
     why = "Immich had it already" if duplicate else "new in the folder"
-    await sender.store.remember(sender.owner, [Deed("upload", why, r.path, asset.id) for r in job.records])
+    await sync.store.remember(sync.owner, [Deed("upload", why, r.path, asset.id) for r in job.records])
     path = job.records[0].path
-    log.info("file.uploaded", owner=str(sender.owner), path=path, asset=str(asset.id), duplicate=duplicate)
+    log.info("file.uploaded", owner=str(sync.owner), path=path, asset=str(asset.id), duplicate=duplicate)
     return True
 
 
-async def _upload(sender: Sender, job: Job) -> tuple[Asset, bool] | None:
+async def _upload(sync: OwnerSync, job: Job) -> tuple[Asset, bool] | None:
     """The active asset that holds the content now, and whether it was there before; None where there is none."""
     source = job.records[0]
-    ours = await sender.store.begin_send(sender.owner, Sent(source.path, source.content, source.stat.size))
+    ours = await sync.store.begin_send(sync.owner, Sent(source.path, source.content, source.stat.size))
     try:
-        uploaded, intact = await _transfer(sender, source)
+        uploaded, intact = await _transfer(sync, source)
     except (FileNotFoundError, NotTaken, ChangedWhileRead):
         return None
     if uploaded.duplicate and ours:  # it was there before, by another way: not ours to take back
-        await sender.store.end_sends(sender.owner, [source.content.sha1])
+        await sync.store.end_sends(sync.owner, [source.content.sha1])
     if not intact:
-        log.info("upload.changed_meanwhile", owner=str(sender.owner), path=source.path, asset=str(uploaded.asset_id))
+        log.info("upload.changed_meanwhile", owner=str(sync.owner), path=source.path, asset=str(uploaded.asset_id))
         return None
-    assets = await sender.library.assets(sender.owner, [uploaded.asset_id], [])
+    assets = await sync.library.assets(sync.owner, [uploaded.asset_id], [])
     asset = assets.get(uploaded.asset_id)
     if asset is None or asset.status is not Status.ACTIVE:
         return None  # deleted meanwhile, or a duplicate of one in the trash, of which the answer gives no hint
     if asset.sha1 != source.content.sha1:
         problem = "Immich stored other bytes than were sent; look at its storage"
-        await sender.store.upsert(sender.owner, [replace(record, problem=problem) for record in job.records])
-        await sender.store.remember(sender.owner, [Deed("refused", problem, source.path, asset.id)])
-        log.error("upload.corrupted", owner=str(sender.owner), path=source.path, asset=str(asset.id))
+        await sync.store.upsert(sync.owner, [replace(record, problem=problem) for record in job.records])
+        await sync.store.remember(sync.owner, [Deed("refused", problem, source.path, asset.id)])
+        log.error("upload.corrupted", owner=str(sync.owner), path=source.path, asset=str(asset.id))
         return None
     return asset, uploaded.duplicate
 
 
-async def refuse(sender: Sender, job: Job, problem: str) -> None:
+async def refuse(sync: OwnerSync, job: Job, problem: str) -> None:
     """Immich does not take this file: note why, so that it is not sent again before it changes."""
-    await sender.store.upsert(sender.owner, [replace(record, problem=problem) for record in job.records])
-    await sender.store.remember(sender.owner, [Deed("refused", problem, record.path) for record in job.records])
-    log.warning("upload.refused", owner=str(sender.owner), path=job.records[0].path, reason=problem)
+    await sync.store.upsert(sync.owner, [replace(record, problem=problem) for record in job.records])
+    await sync.store.remember(sync.owner, [Deed("refused", problem, record.path) for record in job.records])
+    log.warning("upload.refused", owner=str(sync.owner), path=job.records[0].path, reason=problem)
 
 
 # --- row 9 ---
 
 
-async def _replace(sender: Sender, job: Job, edit: Replace) -> bool:
+async def _replace(sync: OwnerSync, job: Job, edit: Replace) -> bool:
     """Upload or restore the new content, copy to it what the old asset has, trash that, tie the path: in this order.
 
     Whatever is done before an interruption is found done by the next try, and the record comes last.
     """
-    new = await _new_asset(sender, job)
+    new = await _new_asset(sync, job)
     if new is None:
         return False
-    async with sender.editing:
-        return await _take_its_place(sender, job, edit, new)
+    async with sync.queues.editing:
+        return await _take_its_place(sync, job, edit, new)
 
 
-async def _take_its_place(sender: Sender, job: Job, edit: Replace, new: AssetId) -> bool:
+async def _take_its_place(sync: OwnerSync, job: Job, edit: Replace, new: AssetId) -> bool:
     """All of an edit that follows the upload."""
-    now = await sender.decide(edit.path)
+    now = await sync.decide(edit.path)
     if not isinstance(now, Replace) or (now.content, now.old) != (edit.content, edit.old):
         return False
     if now.copy:
         try:
-            await sender.server.copy(sender.key, now.old, new)
+            await sync.server.copy(sync.key, now.old, new)
         except api.NotPermitted as error:
-            await _cannot_copy(sender, error)
+            await _cannot_copy(sync, error)
             now = replace(now, trash_old=False, copy=False)
         except api.BatchRefused:
             return False  # the old asset is gone: then there is nothing to copy, and the next look says so
-    trashed = now.trash_old and await _trash_old(sender, now.old)
-    await sender.store.upsert(sender.owner, [replace(record, asset_id=new) for record in job.records])
+    trashed = now.trash_old and await _trash_old(sync, now.old)
+    await sync.store.upsert(sync.owner, [replace(record, asset_id=new) for record in job.records])
     why = "edited; its old asset is in the trash" if trashed else "edited; its old asset stays"
-    await sender.store.remember(sender.owner, [Deed("replace", why, edit.path, new)])
+    await sync.store.remember(sync.owner, [Deed("replace", why, edit.path, new)])
     log.info(
         "file.replaced",
-        owner=str(sender.owner),
+        owner=str(sync.owner),
         path=edit.path,
         asset=str(new),
         old=str(now.old),
@@ -154,71 +120,71 @@ async def _take_its_place(sender: Sender, job: Job, edit: Replace, new: AssetId)
     return True
 
 
-async def _new_asset(sender: Sender, job: Job) -> AssetId | None:
+async def _new_asset(sync: OwnerSync, job: Job) -> AssetId | None:
     """The active asset of the new content: there already, restored, or uploaded."""
     there = [
         asset
-        for asset in (await sender.library.assets(sender.owner, [], [job.content.sha1])).values()
+        for asset in (await sync.library.assets(sync.owner, [], [job.content.sha1])).values()
         if asset.sha1 == job.content.sha1
     ]
     if not there:
-        sent = await _upload(sender, job)
+        sent = await _upload(sync, job)
         return sent[0].id if sent is not None else None
     [asset] = there
     if asset.status is Status.TRASHED:
         source = job.records[0]
-        await sender.store.begin_send(sender.owner, Sent(source.path, source.content, source.stat.size))
+        await sync.store.begin_send(sync.owner, Sent(source.path, source.content, source.stat.size))
         try:
-            await sender.server.restore(sender.key, [asset.id])
+            await sync.server.restore(sync.key, [asset.id])
         except api.BatchRefused:
             return None
-        await sender.store.end_requests(sender.owner, [asset.id])
-        await sender.store.supersede(sender.owner, [asset.id])
-        [asset] = (await sender.library.assets(sender.owner, [asset.id], [])).values() or [asset]
+        await sync.store.end_requests(sync.owner, [asset.id])
+        await sync.store.supersede(sync.owner, [asset.id])
+        [asset] = (await sync.library.assets(sync.owner, [asset.id], [])).values() or [asset]
     return asset.id if asset.status is Status.ACTIVE else None
 
 
-async def _trash_old(sender: Sender, old: AssetId) -> bool:
+async def _trash_old(sync: OwnerSync, old: AssetId) -> bool:
     """Trash the asset of the content that was edited away; False where Immich refuses it."""
-    await sender.store.request_trash(sender.owner, [old])
-    sender.requesting.add(old)
+    await sync.store.request_trash(sync.owner, [old])
+    sync.queues.requesting.add(old)
     try:
-        await sender.server.trash(sender.key, [old])
+        await sync.server.trash(sync.key, [old])
     except api.BatchRefused:  # in the locked folder, say
-        await sender.store.end_requests(sender.owner, [old])
+        await sync.store.end_requests(sync.owner, [old])
         return False
     finally:
-        sender.requesting.discard(old)
+        sync.queues.requesting.discard(old)
     return True
 
 
-async def _cannot_copy(sender: Sender, error: api.NotPermitted) -> None:
+async def _cannot_copy(sync: OwnerSync, error: api.NotPermitted) -> None:
     """Say once that edited pictures leave their old assets where they are."""
-    if not sender.known.may_copy:
+    if not sync.known.may_copy:
         return
-    sender.known.may_copy = False
+    sync.known.may_copy = False
     advice = (
         f"Edited pictures are uploaded, but their old versions stay in Immich, with their albums: {error}."
         " Give the API key the permission asset.copy and restart the service."
     )
-    await sender.store.set_problem(sender.owner, "copy", advice)
-    log.warning("copy.not_permitted", owner=str(sender.owner), reason=str(error))
+    await sync.store.set_problem(sync.owner, "copy", advice)
+    log.warning("copy.not_permitted", owner=str(sync.owner), reason=str(error))
 
 
 # --- the bytes ---
 
 
-async def _transfer(sender: Sender, source: Record) -> tuple[api.Uploaded, bool]:
+async def _transfer(sync: OwnerSync, source: Record) -> tuple[api.Uploaded, bool]:
     """Send one file's bytes; also whether file and bytes were the recorded ones from beginning to end."""
-    sidecar = await asyncio.to_thread(_sidecar, sender.root, source.path)
-    fd, before = await asyncio.to_thread(sender.root.open_file, source.path)
+    sidecar = await asyncio.to_thread(_sidecar, sync.root, source.path)
+    fd, before = await asyncio.to_thread(sync.root.open_file, source.path)
     try:
         if before != source.stat:
             raise ChangedWhileRead(source.path)
         digest = xxhash.xxh3_128()
         name = source.path.rpartition(b"/")[2]
         upload = api.Upload(name, before.size, before.mtime_ns, source.content.sha1, sidecar)
-        uploaded = await sender.server.upload(sender.key, upload, _body(fd, source.path, before, digest))
+        uploaded = await sync.server.upload(sync.key, upload, _body(fd, source.path, before, digest))
         # A duplicate may be answered before the body was read.
         intact = uploaded.duplicate or digest.digest() == source.content.xxh3
         after = stat_of(os.fstat(fd))

@@ -21,6 +21,7 @@ from immich_dbsync.immich import api
 from immich_dbsync.model import AssetId, Direction, RelPath, Status
 from immich_dbsync.service import uploads
 from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.queues import Job
 from immich_dbsync.service.requests import KeyedRequest, batches, send_split
 from immich_dbsync.store.records import Deed, Sent
 
@@ -61,7 +62,7 @@ class Workers:
     async def _hash_forever(self) -> None:
         sync = self._sync
         while True:
-            path = await sync.to_hash.get()
+            path = await sync.queues.to_hash.get()
             again = True
             try:
                 sync.known.identified[path] = await self._identify(path)
@@ -74,14 +75,14 @@ class Workers:
                 self._ended.set()
                 raise
             finally:
-                sync.hashing.pop(path, None)
+                sync.queues.hashing.pop(path, None)
             if again:
                 sync.hint([path])
 
     async def _identify(self, path: RelPath) -> Hashed:
         """The file's digests; where it is a copy of a recorded one, without computing SHA-1."""
         sync, stopped = self._sync, self._ended.is_set
-        size = sync.hashing[path]
+        size = sync.queues.hashing[path]
         if await sync.store.sizes_recorded(sync.owner, [size]):
             started = time.time_ns()
             before = await asyncio.to_thread(sync.root.stat, path)
@@ -99,7 +100,7 @@ class Workers:
     async def _upload_forever(self) -> None:
         sync = self._sync
         while True:
-            job = await sync.to_upload.get()
+            job = await sync.queues.to_upload.get()
             paths = [record.path for record in job.records]
             try:
                 async with self._failures(paths):
@@ -110,7 +111,7 @@ class Workers:
             finally:
                 sync.uploaded(job)
 
-    async def _upload(self, job: uploads.Job) -> None:
+    async def _upload(self, job: Job) -> None:
         paths = [record.path for record in job.records]
         try:
             tied = await uploads.send(self._sync, job)
@@ -131,19 +132,19 @@ class Workers:
     async def _restore_forever(self) -> None:
         sync = self._sync
         while True:
-            await sync.restore_wanted.wait()
-            sync.restore_wanted.clear()
-            wanted, sync.to_restore = sorted(sync.to_restore), set()
+            await sync.queues.restore_wanted.wait()
+            sync.queues.restore_wanted.clear()
+            wanted, sync.queues.to_restore = sorted(sync.queues.to_restore), set()
             with sync.request_in_hand():
                 await self._request_all(wanted)
 
     async def _trash_forever(self) -> None:
         sync = self._sync
         while True:
-            await sync.trash_wanted.wait()
+            await sync.queues.trash_wanted.wait()
             await self._whole_pass()
-            sync.trash_wanted.clear()
-            wanted, sync.to_trash = sync.to_trash, {}
+            sync.queues.trash_wanted.clear()
+            wanted, sync.queues.to_trash = sync.queues.to_trash, {}
             asked = sorted(path for path, approved in wanted.items() if not approved)
             with sync.request_in_hand():
                 why = await sync.guard.judge(Direction.FOLDER, asked) if asked else None
@@ -167,7 +168,7 @@ class Workers:
         last = time.monotonic() + WINDOW_S
         while time.monotonic() < last:
             undecided = sync.todo.waiting_in_grace()
-            count = undecided + len(sync.to_trash)
+            count = undecided + len(sync.queues.to_trash)
             many = count >= FOLDER_MIN or not sync.guard.few(Direction.FOLDER, count)
             if not (sync.known.scanning or (many and (undecided or sync.looking()))):
                 return
@@ -181,19 +182,19 @@ class Workers:
         restore = [action for action in plan if isinstance(action, Restore)]
         actions: list[Trash | Restore] = [*trash, *restore]
         ids = {action.asset_id for action in actions}
-        sync.requesting |= ids
+        sync.queues.requesting |= ids
         try:
             done = {*await self._trash(trash), *await self._restore(view, restore)}
             await self._set_problem("key", None)
         finally:
-            sync.requesting -= ids
+            sync.queues.requesting -= ids
         for action in actions:
             asked = action.paths if isinstance(action, Trash) else (action.path,)
             if action.asset_id in done:
                 sync.todo.succeeded(asked)
                 sync.hint(asked)
             else:
-                sync.leave(asked, Why.NOT_ALLOWED)
+                sync.dispatch.leave(asked, Why.NOT_ALLOWED)
                 sync.todo.retry(asked)
         # The echo of a request is no news, but what became of a still decides about its video's files.
         if live := [key for key in done if (asset := view.assets.get(key)) is not None and asset.video_id is not None]:

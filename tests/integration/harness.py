@@ -403,12 +403,19 @@ class Harness(Person):
             return "an owner is not synced"
         reasons: list[str] = []
         for sync in self.session._syncs.values():
+            queues = sync.queues
             agenda = [f"{path!r} due" for path in sync.todo.agenda._due]
-            reasons += [*agenda, *(f"{path!r} hashed" for path in sync.hashing), *map(repr, sync.uploading)]
-            asked = sync.to_trash or sync.to_restore or sync.trash_wanted.is_set() or sync.restore_wanted.is_set()
-            reasons += ["request"] * bool(asked or sync.asking)
+            reasons += [
+                *agenda,
+                *(f"{path!r} hashed" for path in queues.hashing),
+                *map(repr, queues.uploading),
+            ]
+            asked = (
+                queues.to_trash or queues.to_restore or queues.trash_wanted.is_set() or queues.restore_wanted.is_set()
+            )
+            reasons += ["request"] * bool(asked or queues.asking)
             reasons += ["looking"] * sync._lock.locked() + ["unclaimed"] * (sync.unclaimed or sync.claiming)
-            reasons += [f"{path!r} waits" for path in sync.before]
+            reasons += [f"{path!r} waits" for path in sync.dispatch.before]
             reasons += ["scan"] * (sync.scan_wanted.is_set() or bool(sync.to_scan))
         return ", ".join(reasons[:5])
 

@@ -136,7 +136,7 @@ async def test_nothing_is_deleted_while_a_root_is_not_healthy_and_all_is_made_up
         sync.owner().scan()
 
         async def looked() -> bool:
-            return Why.UNHEALTHY in sync.owner().left.values() and not sync.owner().looking()
+            return Why.UNHEALTHY in sync.owner().dispatch.left.values() and not sync.owner().looking()
 
         await until(looked)
     await nothing_done()

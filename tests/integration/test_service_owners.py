@@ -161,7 +161,9 @@ async def test_a_stfolder_lost_while_the_service_was_down_counts(sync: Harness) 
     await sync.start(wait=False)
 
     async def scanned_or_trashed() -> bool:
-        return await sync.status(ONE) == "trashed" or any(b"Camera/a.png" in owner.left for owner in sync.syncs())
+        return await sync.status(ONE) == "trashed" or any(
+            b"Camera/a.png" in owner.dispatch.left for owner in sync.syncs()
+        )
 
     await until(scanned_or_trashed)
     assert await sync.status(ONE) == "active"

@@ -9,6 +9,8 @@ import pytest
 from immich_dbsync.immich import api
 from immich_dbsync.immich.library import Library
 from immich_dbsync.service import uploads
+from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.queues import Job
 from tests.databases import Servers
 from tests.integration.harness import Harness, harness, picture, until
 
@@ -142,8 +144,8 @@ async def test_uploads_that_lead_nowhere_are_not_repeated_at_once(
     """As with a server that does not belong to the database: it takes every upload, and no row shows up."""
     times: list[float] = []
 
-    async def nowhere(sender: uploads.Sender, job: uploads.Job) -> bool:
-        del sender, job
+    async def nowhere(sync: OwnerSync, job: Job) -> bool:
+        del sync, job
         times.append(asyncio.get_running_loop().time())
         return False
 

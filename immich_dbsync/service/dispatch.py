@@ -1,0 +1,228 @@
+"""Sees to what was decided: what is quick is done at once, the rest goes to the workers' queues."""
+
+import time
+from collections.abc import Iterable, Sequence, Set
+from typing import TypeVar
+
+import structlog
+
+from immich_dbsync.core.actions import (
+    Action,
+    Adopt,
+    Drop,
+    Identify,
+    Leave,
+    NoteGone,
+    Purge,
+    PutBack,
+    PutOnHold,
+    Quarantine,
+    Refresh,
+    Replace,
+    Restore,
+    Supersede,
+    Upload,
+    Why,
+    paths_of,
+)
+from immich_dbsync.core.view import View
+from immich_dbsync.model import AssetId, Direction, File, Record, RelPath
+from immich_dbsync.service.carry_out import Hands
+from immich_dbsync.service.guard import Guard
+from immich_dbsync.service.parts import Parts
+from immich_dbsync.service.queues import Job, Queues
+from immich_dbsync.service.sweep import sweep
+from immich_dbsync.service.todo import Todo
+
+log = structlog.get_logger()
+A = TypeVar("A", bound=Action)
+
+_QUIET = frozenset({Why.HELD, Why.EXCLUDED, Why.KEPT_BY_POLICY, Why.DAMAGED, Why.REJECTED, Why.REFUSED})
+"""Reasons that `status` tells in another way, or that nobody has to be told of."""
+
+
+class Dispatch:
+    """One owner's. The caller holds the lock under which the plan was made."""
+
+    def __init__(self, parts: Parts, guard: Guard, queues: Queues, todo: Todo) -> None:
+        self._parts, self._guard, self._queues, self._todo = parts, guard, queues, todo
+        self._owner, self._known = parts.owner, parts.known
+        self.hands = Hands(
+            owner=parts.owner,
+            root=parts.root,
+            store=parts.store,
+            known=parts.known,
+            guard=guard,
+            names=parts.rules.names,
+        )
+        self.left: dict[RelPath, Why] = {}  # left alone, and why
+        self.before: set[RelPath] = set()  # row 4: files to be removed, once all of these are known
+        self._judged: dict[RelPath, Why | None] = {}  # what was found of them: why they are to wait for a person
+        self._swept = False
+
+    async def sweep_once(self) -> None:
+        """Bring quarantine folder and table together before anything that is missing is judged."""
+        if not self._swept:
+            parts = self._parts
+            await sweep(self._owner, parts.root, parts.store, parts.library, parts.rules.names)
+            self._swept = True
+
+    def leave(self, paths: Iterable[RelPath], why: Why) -> None:
+        """Note that these paths are left alone, for `status`."""
+        self._todo.hinted.set()  # the pump tells `status`
+        for path in paths:
+            if self.left.get(path) is not why:
+                log.warning("file.left_alone", owner=str(self._owner), path=path, why=why.value)
+            self.left[path] = why
+
+    async def judge_before(self) -> None:
+        """Row 4: judge the removals together, now that every file is identified, and have them carried out."""
+        paths, self.before = self.before, set()
+        self._judged = dict.fromkeys(paths, await self._guard.judge(Direction.IMMICH, paths))
+        self._todo.hint(paths)
+
+    def doable(self, plan: Sequence[Action], in_hand: Set[RelPath]) -> tuple[list[Action], list[Upload]]:
+        """The plan without what touches a path that a worker has in hand: that is looked at again afterwards.
+
+        ``in_hand``: those that one had when the look began, for what it wrote since is not in the view.
+
+        Also uploads, by their other paths, of which another path is uploading.
+        """
+        doable: list[Action] = []
+        later: list[Upload] = []
+        hashing, uploading = self._queues.hashing, self._queues.uploading
+        for action in map(self._not_yet, plan):
+            busy = {p for p in paths_of(action) if p in in_hand or p in hashing or p in uploading}
+            if not busy:
+                doable.append(action)
+            elif isinstance(action, Drop):
+                self._todo.behind_a_move(action.path)
+            elif isinstance(action, Upload) and (others := tuple(path for path in action.paths if path not in busy)):
+                later.append(Upload(others, action.content))
+        return doable, later
+
+    def _not_yet(self, action: Action) -> Action:
+        """Row 4 for a file of many that are identified one by one: they are judged together, before the first goes."""
+        match action:
+            case Quarantine(path, content, asset, Why.TRASHED_BEFORE, False) if path not in self._judged:
+                self.before.add(path)
+                return Leave(path, Why.COUNTING, asset, content)
+            case _:
+                return action
+
+    async def carry_out(self, view: View, plan: Sequence[Action], later: Sequence[Upload]) -> set[AssetId]:
+        """Do or queue what the plan says, but for requests: those are for who looks.
+
+        Returns the assets whose files should have gone to quarantine but could not.
+        """
+        stuck: set[AssetId] = set()
+        # Removals come first: they are what somebody waits for.
+        if quarantines := _of(plan, Quarantine):
+            stuck = await self._quarantine(view, quarantines)
+        ties: list[Adopt | Refresh] = [*_of(plan, Adopt), *_of(plan, Refresh)]
+        if ties:
+            await self.hands.tie(view, ties)
+        if drops := _of(plan, Drop):
+            await self.hands.drop(drops)
+        if holds := _of(plan, PutOnHold):
+            await self.hands.hold(view, holds)
+        await self._do_quarantined(plan)
+        await self._remember(view, [*plan, *later])
+        for upload in later:
+            self._todo.wait_behind(upload.content, upload.paths)
+        for action in plan:
+            if isinstance(action, Upload | Replace):
+                self._upload_later(view, action)
+        self._identify_later([view.files[identify.path] for identify in _of(plan, Identify)])
+        self._leave(view, _of(plan, Leave))
+        return stuck
+
+    async def _do_quarantined(self, plan: Sequence[Action]) -> None:
+        """Rows 15 and 16."""
+        if put_back := _of(plan, PutBack):
+            await self.hands.put_back(put_back)
+        if superseded := _of(plan, Supersede):
+            await self.hands.supersede(superseded)
+        if gone := _of(plan, NoteGone):
+            await self.hands.note_gone(gone)
+        if purges := _of(plan, Purge):
+            await self.hands.purge(purges)
+
+    async def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> set[AssetId]:
+        """Rows 4 and 7, unless it is so much that a person should look first."""
+        whys = {action.path: self._judged.pop(action.path, None) for action in actions}
+        asked = [action for action in actions if not action.approved]
+        if asked and not self._guard.few(Direction.IMMICH, len(asked)):
+            why = await self._guard.judge(Direction.IMMICH, [action.path for action in asked])
+            whys |= {action.path: why or whys[action.path] for action in asked}
+        held = [
+            PutOnHold(a.path, a.content, a.asset_id, Direction.IMMICH, why)
+            for a in asked
+            if (why := whys[a.path]) is not None
+        ]
+        if held:
+            await self.hands.hold(view, held)
+            actions = [action for action in actions if action.approved or whys[action.path] is None]
+        self._swept = False  # until the database knows where the files are
+        failed = await self.hands.quarantine(view, actions)
+        self._swept = True
+        self._todo.retry(action.path for action in failed)
+        return {action.asset_id for action in failed}
+
+    async def _remember(self, view: View, plan: Sequence[Action]) -> None:
+        """Keep the digests of what waits for a request, so that nothing is hashed twice, whatever happens."""
+        held = [self.hands.record(view, path, u.content, None) for u in _of(plan, Upload) for path in u.paths]
+        # A restored or rejected hold's record stays tied to its asset until the asset is back.
+        restores = [r for r in _of(plan, Restore) if r.path not in view.records or view.records[r.path].hold is None]
+        held += (self.hands.record(view, r.path, r.content, None) for r in restores)
+        for leave in _of(plan, Leave):
+            if leave.content is not None and leave.why is not Why.TWIN:
+                known = view.records.get(leave.path)
+                problem = known.problem if known and leave.why is Why.REFUSED else None
+                held.append(self.hands.record(view, leave.path, leave.content, None, problem=problem))
+            elif (touched := self._touched(view, leave.path)) is not None:
+                held.append(touched)
+        fresh = [record for record in held if view.records.get(record.path) != record]
+        if fresh:
+            await self._parts.store.upsert(self._owner, fresh)
+        if restored := [action.asset_id for action in _of(plan, Restore)]:
+            # The owner brought the picture back: nothing is to be put back besides.
+            await self._parts.store.supersede(self._owner, restored)
+
+    def _touched(self, view: View, path: RelPath) -> Record | None:
+        """The record of a file that is left alone, with the stat that it has been identified by; else it would be
+        identified again and again.
+        """
+        file, known = view.files.get(path), view.records.get(path)
+        if file is None or known is None or file.content != known.content:
+            return None
+        return self.hands.record(view, path, known.content, known.asset_id, problem=known.problem, hold=known.hold)
+
+    def _upload_later(self, view: View, action: Upload | Replace) -> None:
+        paths = paths_of(action)
+        records = tuple(self.hands.record(view, path, action.content, None) for path in paths)
+        self._queues.upload(Job(records, action if isinstance(action, Replace) else None))
+
+    def _identify_later(self, files: Sequence[File]) -> None:
+        """Hash these files when they have been left in peace for long enough."""
+        now, settle = time.time_ns(), self._parts.rules.settle_ns
+        for file in files:
+            if self._todo.has_settled(file, now, settle):
+                self._queues.hash(file)
+
+    def _leave(self, view: View, actions: Sequence[Leave]) -> None:
+        for path in (*view.files, *view.records):
+            self.left.pop(path, None)
+        now, grace = time.monotonic(), self._parts.rules.grace_s
+        for action in actions:
+            waits = self._todo.wait(
+                action,
+                scanning=self._known.scanning,
+                over=lambda path: self._known.gone_since.get(path, now) + grace - now,
+            )
+            if not waits and action.why not in _QUIET:
+                self.leave([action.path], action.why)
+
+
+def _of(plan: Sequence[Action], kind: type[A]) -> list[A]:
+    return [action for action in plan if isinstance(action, kind)]

@@ -1,0 +1,80 @@
+"""What one owner's workers have to do, and what they have in hand.
+
+A path that a worker has in hand is left alone until it has been looked at again afterwards.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from immich_dbsync.core.actions import Action, Replace, Restore, Trash
+from immich_dbsync.model import AssetId, Content, File, Record, RelPath
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One content to upload: the records of every path that holds it, the one to read first.
+
+    ``replaces`` is the edit that it comes from, if any.
+    """
+
+    records: tuple[Record, ...]
+    replaces: Replace | None = None
+
+    @property
+    def content(self) -> Content:
+        """What all the paths hold."""
+        return self.records[0].content
+
+
+class Queues:
+    """One owner's files to be hashed and uploaded, and what Immich is to be asked for."""
+
+    def __init__(self) -> None:
+        self.to_hash: asyncio.Queue[RelPath] = asyncio.Queue()
+        self.hashing: dict[RelPath, int] = {}  # path to size, from being queued to being hashed
+        self.to_upload: asyncio.Queue[Job] = asyncio.Queue()
+        self.uploading: set[RelPath] = set()  # from being queued to being tied or given up
+        self.to_trash: dict[RelPath, bool] = {}  # missing paths whose assets are to be trashed: approved by a person?
+        self.trash_wanted = asyncio.Event()
+        self.to_restore: set[RelPath] = set()
+        self.restore_wanted = asyncio.Event()
+        self.requesting: set[AssetId] = set()  # in our own requests, whose echoes are no news
+        self.asking = 0  # requests that are being prepared or are under way
+        self.editing = asyncio.Lock()  # edits of copies are finished one by one: the last trashes the old asset
+
+    def hash(self, file: File) -> None:
+        """Have this file identified."""
+        self.hashing[file.path] = file.stat.size
+        self.to_hash.put_nowait(file.path)
+
+    def upload(self, job: Job) -> None:
+        """Have this content uploaded."""
+        self.uploading.update(record.path for record in job.records)
+        self.to_upload.put_nowait(job)
+
+    def uploaded(self, job: Job) -> None:
+        """An upload has ended, one way or the other."""
+        self.uploading.difference_update(record.path for record in job.records)
+
+    def request(self, plan: Sequence[Action]) -> None:
+        """Have Immich asked for what only it can do."""
+        for action in plan:
+            if isinstance(action, Trash):
+                self.to_trash.update(dict.fromkeys(action.paths, action.approved))
+                self.trash_wanted.set()
+            elif isinstance(action, Restore):
+                self.to_restore.add(action.path)
+                self.restore_wanted.set()
+
+    def in_hand(self) -> frozenset[RelPath]:
+        """The paths that a worker has in hand now."""
+        return frozenset((*self.hashing, *self.uploading))
+
+    def backlog(self) -> int:
+        """How many files wait to be hashed or uploaded."""
+        return len(self.hashing) + len(self.uploading)
+
+    def working(self) -> bool:
+        """Whether anything is to be sent or asked for, or is just now; files may be hashed besides."""
+        return bool(self.uploading or self.asking or self.to_trash or self.to_restore)
