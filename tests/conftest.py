@@ -20,6 +20,13 @@ def logging_as_by_default() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``immich_version`` is each version in turn; the newest alone where a test is marked so."""
+    if "immich_version" in metafunc.fixturenames:
+        newest = metafunc.definition.get_closest_marker("newest") is not None
+        metafunc.parametrize("immich_version", VERSIONS[-1:] if newest else VERSIONS)
+
+
 async def _introspect(connection: Any, oids: tuple[int, ...], *how: Any) -> Any:
     """What asyncpg asks of types on each new connection: a third of PostgreSQL's work in these tests, were it asked."""
     key = (connection._addr, connection._params.database, tuple(sorted(oids)))
@@ -36,13 +43,6 @@ _types: dict[object, Any] = {}
 def servers() -> Iterator[Servers]:
     with ExitStack() as stack, patch.object(Connection, "_introspect_types", _introspect):
         yield Servers(stack)
-
-
-@pytest.fixture(params=VERSIONS)
-def immich_version(request: pytest.FixtureRequest) -> ImmichVersion:
-    """Each Immich version in turn."""
-    version: ImmichVersion = request.param
-    return version
 
 
 @pytest.fixture

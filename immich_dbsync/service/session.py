@@ -218,8 +218,8 @@ class Session:
         sync = self._syncs.get(owner)
         if sync is None:  # its root was lost meanwhile: the events wait for it
             return {event.asset_id for event in events}
-        if restored := {event.asset_id for event in events if event.kind == _RESTORED}:
-            await self._store.end_requests(owner, restored)
+        if restored := [event.id for event in events if event.kind == _RESTORED]:
+            await self._store.restored(owner, restored)
         try:
             return await sync.changed_in_immich({event.asset_id for event in events}, more=more)
         except RootLost:  # its own tasks find out as well, and open it anew

@@ -301,6 +301,10 @@ class Store:
         """Forget our requests for these assets: they were restored, and whoever trashes them now means it."""
         await self._execute("trash_request_end", owner, list(assets))
 
+    async def restored(self, owner: OwnerId, events: Collection[int]) -> None:
+        """Forget our requests for assets that were restored since, by these events."""
+        await self._execute("trash_request_restored", owner, list(events))
+
     async def clean_requests(self, owner: OwnerId) -> None:
         """Forget requests for assets that are not in the trash any more."""
         await self._execute("trash_request_clean", owner)

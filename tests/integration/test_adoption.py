@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,29 +14,15 @@ from structlog.testing import capture_logs
 
 from immich_dbsync.core.actions import Why
 from immich_dbsync.core.names import LeftAlone
-from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.disk.hashing import Abandoned, Hashed
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath
 from immich_dbsync.service import workers
-from tests.databases import Servers
-from tests.integration.harness import Harness, harness, until
+from tests.integration.harness import Harness, until
 
 UPLOAD = ("POST", "/api/assets")
 RESTORE = ("POST", "/api/trash/restore/assets")
-SOME, MANY = 300, 3000
-
-
-@pytest.fixture
-async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(library_url, immich_version) as made:
-        yield made
-
-
-@pytest.fixture
-def newest(servers: Servers) -> Iterator[str]:
-    with servers.emptied("3.1.0") as name:
-        yield servers.cluster().url(name)
+SOME, MANY = 300, int(os.environ.get("ADOPTED_FILES", "3000"))
 
 
 def content(number: int) -> bytes:
@@ -193,10 +180,10 @@ async def test_adoption_interrupted_by_a_restart_reads_nothing_twice(
     await adopted(sync, folder)
 
 
-async def test_adoption_of_a_large_library(newest: str) -> None:
-    """On the newest version alone, for its time; larger than a batch and a page of a scan."""
-    async with harness(newest, "3.1.0") as sync:
-        folder = Folder(MANY)
-        await folder.fill(sync)
-        await sync.start()
-        await adopted(sync, folder)
+@pytest.mark.newest  # for its time
+async def test_adoption_of_a_large_library(sync: Harness) -> None:
+    """Larger than a batch and a page of a scan."""
+    folder = Folder(MANY)
+    await folder.fill(sync)
+    await sync.start()
+    await adopted(sync, folder)

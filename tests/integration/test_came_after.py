@@ -2,24 +2,20 @@
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 
 import pytest
 
-from immich_dbsync.demo.tables import ImmichVersion
-from tests.integration.harness import Harness, harness, picture, until
+from immich_dbsync.immich.api import Server
+from immich_dbsync.model import AssetId
+from immich_dbsync.service import rounds
+from tests.integration.harness import Harness, picture, until
 
 ONE, TWO = picture(1), picture(2)
 TRASHED = ".trashed-1766750000-"  # until when Android keeps it
 UPLOAD = ("POST", "/api/assets")
 TRASH = ("DELETE", "/api/assets")
 RESTORE = ("POST", "/api/trash/restore/assets")
-
-
-@pytest.fixture
-async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(library_url, immich_version) as made:
-        yield made
 
 
 def rename(sync: Harness, old: str, new: str) -> None:
@@ -331,3 +327,27 @@ async def test_came_before_is_not_undone_by_a_touch(sync: Harness) -> None:
     await sync.rescan()
     assert sync.quarantined() == [ONE]
     assert RESTORE not in sync.requests
+
+
+async def test_a_file_that_left_and_came_back_is_row_3_though_all_was_compared_during_the_request(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request whose asset is not in the trash yet is no request that is over."""
+    sync.put("a/IMG.jpg", ONE)
+    sync.put("b.jpg", TWO)
+    await sync.start()
+
+    async def trash(server: Server, key: str, assets: Sequence[AssetId]) -> None:
+        await rounds.catch_up(sync.owner())
+        await ask(server, key, assets)
+
+    ask = Server.trash
+    monkeypatch.setattr(Server, "trash", trash)
+    aside = sync.stage.home / "aside"
+    sync.path("a").rename(aside)
+    await sync.becomes(ONE, "trashed")
+    await sync.idle()
+    aside.rename(sync.path("a"))  # the file's ctime stays
+    await sync.becomes(ONE, "active")
+    assert await sync.tied("a/IMG.jpg") == await sync.asset(ONE)
+    assert sync.files() == {"a/IMG.jpg": ONE, "b.jpg": TWO}

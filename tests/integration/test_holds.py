@@ -2,29 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 
 import pytest
 
 from immich_dbsync.core.actions import Why
 from immich_dbsync.core.guards import Limits
-from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.model import Decision, Direction, OwnerId, Policy, RelPath
 from immich_dbsync.service import rules
 from immich_dbsync.service.rounds import catch_up
 from immich_dbsync.store.holds import Holds
-from tests.integration.harness import Harness, harness, until
+from tests.integration.harness import Harness, until
+
+pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
 
 UPLOAD = ("POST", "/api/assets")
 TRASH = ("DELETE", "/api/assets")
 RESTORE = ("POST", "/api/trash/restore/assets")
-
-
-@pytest.fixture
-async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(library_url, immich_version) as made:
-        yield made
 
 
 def tiny(number: int) -> bytes:

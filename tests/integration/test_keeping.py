@@ -2,16 +2,14 @@
 any of these.
 """
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from immich_dbsync.core.actions import Why
-from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.model import Direction, Policy
-from tests.integration.harness import GRACE_S, Harness, harness, picture, until
+from tests.integration.harness import GRACE_S, Harness, picture, until
 
 ONE, TWO, THREE, FOUR = picture(1), picture(2), picture(3), picture(4)
 UPLOAD = ("POST", "/api/assets")
@@ -19,12 +17,6 @@ TRASH = ("DELETE", "/api/assets")
 COPY = ("PUT", "/api/assets/copy")
 ARCHIVE, BACKUP, MIRROR = Policy.ARCHIVE, Policy.BACKUP, Policy.MIRROR
 DAY_NS = 86_400 * 10**9
-
-
-@pytest.fixture
-async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(library_url, immich_version) as made:
-        yield made
 
 
 async def age(sync: Harness, days: int, *assets: UUID) -> None:

@@ -7,10 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.model import RelPath
 from immich_dbsync.service import rounds
-from tests.integration.harness import Harness, harness, picture, until
+from tests.integration.harness import Harness, picture, until
 
 ONE, TWO, THREE = picture(1), picture(2), picture(3)
 SAME_SIZE = [b"%032d" % number for number in range(8)]
@@ -20,12 +19,6 @@ UPLOAD = ("POST", "/api/assets")
 TRASH = ("DELETE", "/api/assets")
 
 running_or_stopped = pytest.mark.parametrize("running", [True, False])
-
-
-@pytest.fixture
-async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(library_url, immich_version) as made:
-        yield made
 
 
 @asynccontextmanager

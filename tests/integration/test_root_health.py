@@ -15,16 +15,11 @@ from immich_dbsync.model import Policy
 from immich_dbsync.service import observe, rounds
 from tests.integration.harness import Harness, harness, picture, until
 
+pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
+
 ONE, TWO, THREE, FOUR = (picture(number) for number in range(1, 5))
 UPLOAD = ("POST", "/api/assets")
 TRASH = ("DELETE", "/api/assets")
-
-
-@pytest.fixture(params=["3.1.0"])
-def immich_version(request: pytest.FixtureRequest) -> ImmichVersion:
-    """The newest: nothing here depends on Immich's tables, and every row of the decision table is tried on both."""
-    version: ImmichVersion = request.param
-    return version
 
 
 @pytest.fixture

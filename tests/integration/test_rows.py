@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -22,12 +21,6 @@ UPLOAD = ("POST", "/api/assets")
 TRASH = ("DELETE", "/api/assets")
 RESTORE = ("POST", "/api/trash/restore/assets")
 COPY = ("PUT", "/api/assets/copy")
-
-
-@pytest.fixture
-async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(library_url, immich_version) as made:
-        yield made
 
 
 async def test_row_01_a_new_file_is_uploaded_verified_and_recorded(sync: Harness) -> None:

@@ -1,7 +1,6 @@
 """Copies, moves and edits whose paths are in different hands at the same time."""
 
 import threading
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -10,24 +9,13 @@ from immich_dbsync.disk.hashing import Hashed, hash_file
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath
 from immich_dbsync.service import rounds, workers
-from tests.databases import Servers
-from tests.integration.harness import Harness, harness, picture, until
+from tests.integration.harness import Harness, picture, until
+
+pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
 
 ONE, TWO, THREE = picture(1), picture(2), picture(3)
 UPLOAD = ("POST", "/api/assets")
 TRASH = ("DELETE", "/api/assets")
-
-
-@pytest.fixture
-def newest(servers: Servers) -> Iterator[str]:
-    with servers.emptied("3.1.0") as name:
-        yield servers.cluster().url(name)
-
-
-@pytest.fixture
-async def sync(newest: str) -> AsyncIterator[Harness]:
-    async with harness(newest, "3.1.0") as made:
-        yield made
 
 
 async def test_a_copy_that_is_hashed_while_the_other_is_uploaded_is_tied_and_keeps_the_asset(

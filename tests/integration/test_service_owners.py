@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
@@ -10,22 +10,11 @@ import pytest
 from immich_dbsync.demo.people import delete_user
 from immich_dbsync.immich.library import Library
 from immich_dbsync.model import RelPath
-from tests.databases import Servers
-from tests.integration.harness import Harness, harness, picture, until
+from tests.integration.harness import Harness, picture, until
+
+pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
 
 ONE, TWO = picture(1), picture(2)
-
-
-@pytest.fixture
-def newest(servers: Servers) -> Iterator[str]:
-    with servers.emptied("3.1.0") as name:
-        yield servers.cluster().url(name)
-
-
-@pytest.fixture
-async def sync(newest: str) -> AsyncIterator[Harness]:
-    async with harness(newest, "3.1.0") as made:
-        yield made
 
 
 async def test_two_owners_with_the_same_picture(sync: Harness) -> None:

@@ -1,7 +1,7 @@
 """Sessions that end at any point: what the next one makes of it."""
 
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,8 +10,9 @@ from immich_dbsync.disk.walk import Walk
 from immich_dbsync.immich import api
 from immich_dbsync.model import OwnerId, Record, RelPath, Stat, Xxh3
 from immich_dbsync.store.records import Store
-from tests.databases import Servers
-from tests.integration.harness import Harness, harness, picture, until
+from tests.integration.harness import Harness, picture, until
+
+pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
 
 ONE, TWO = picture(1), picture(2)
 UPLOAD = ("POST", "/api/assets")
@@ -25,18 +26,6 @@ class PowerCutError(Exception):
 async def _power_cut(*arguments: object, **options: object) -> None:
     del arguments, options
     raise PowerCutError
-
-
-@pytest.fixture
-def newest(servers: Servers) -> Iterator[str]:
-    with servers.emptied("3.1.0") as name:
-        yield servers.cluster().url(name)
-
-
-@pytest.fixture
-async def sync(newest: str) -> AsyncIterator[Harness]:
-    async with harness(newest, "3.1.0") as made:
-        yield made
 
 
 async def _cut(sync: Harness) -> None:

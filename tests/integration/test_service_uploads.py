@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,23 +11,12 @@ from immich_dbsync.immich.library import Library
 from immich_dbsync.service import uploads
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.queues import Job
-from tests.databases import Servers
-from tests.integration.harness import Harness, harness, picture, until
+from tests.integration.harness import Harness, picture, until
+
+pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
 
 ONE, TWO = picture(1), picture(2)
 UPLOAD = ("POST", "/api/assets")
-
-
-@pytest.fixture
-def newest(servers: Servers) -> Iterator[str]:
-    with servers.emptied("3.1.0") as name:
-        yield servers.cluster().url(name)
-
-
-@pytest.fixture
-async def sync(newest: str) -> AsyncIterator[Harness]:
-    async with harness(newest, "3.1.0") as made:
-        yield made
 
 
 async def _upload_begins(sync: Harness) -> None:

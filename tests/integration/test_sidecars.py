@@ -3,16 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from immich_dbsync.core.names import LeftAlone
-from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.service import carry_out
 from immich_dbsync.store.records import Store
-from tests.integration.harness import Harness, harness, picture
+from tests.integration.harness import Harness, picture
 
 ONE, TWO = picture(1), picture(2)
 XMP, XMP_2 = b"<x:xmpmeta>one</x:xmpmeta>", b"<x:xmpmeta>two</x:xmpmeta>"
@@ -22,12 +20,6 @@ RESTORE = ("POST", "/api/trash/restore/assets")
 
 running_or_stopped = pytest.mark.parametrize("running", [True, False])
 both_names = pytest.mark.parametrize("name", ["IMG.jpg.xmp", "IMG.xmp"])
-
-
-@pytest.fixture
-async def sync(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Harness]:
-    async with harness(library_url, immich_version) as made:
-        yield made
 
 
 class PowerCutError(Exception):

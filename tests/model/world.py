@@ -23,8 +23,11 @@ from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.disk.watch import Hints, Watch
+from immich_dbsync.model import Decision, OwnerId
 from immich_dbsync.service import gate, rounds, rules, session, todo, workers
+from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.listener import Listener
+from immich_dbsync.store.holds import Holds
 from tests.integration.harness import Harness
 from tests.model.oracle import Seen
 from tests.waiting import until
@@ -231,8 +234,10 @@ class World:
         return [hold.id for hold in await self.engine.holds() if hold.decision == "waiting"]
 
     async def decide(self, number: int, *, approve: bool) -> None:
-        [hold] = [hold for hold in await self.engine.holds() if hold.id == number]
-        await (self.engine.approve(hold) if approve else self.engine.reject(hold))
+        holds = Holds(self._stage.connection)
+        # The engine may have ended it meanwhile.
+        if await holds.decide(number, Decision.APPROVED if approve else Decision.REJECTED) is not None:
+            await holds.ask(OwnerId(self._stage.user), DECIDED)
 
     async def held(self) -> frozenset[bytes]:
         """The SHA-1 of what a hold has, waiting or not yet carried out."""
