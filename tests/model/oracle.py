@@ -144,7 +144,8 @@ class Oracle:
         assert past.web_removed >= here.since, f"{what} left, but its asset was last deleted at step {past.web_removed}"
         assert here.content in seen.quarantined or here.content in seen.files.values(), f"{what} is not in quarantine"
         del self.files[path]
-        past.to_return = here.content in seen.library
+        # What is there after a deletion for good is another asset, by a copy that came later.
+        past.to_return = here.content in seen.library and past.web_deleted < here.since
 
     def _came_back(self, path: str, content: bytes) -> None:
         past, what = self.past(content), f"{path} ({name(content)})"
