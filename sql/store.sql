@@ -259,10 +259,9 @@ where t.owner_id = $1 and e.id = any($2::bigint[]) and e.kind = 'restored'
   and e.asset_id = t.asset_id and e.at > t.requested_at
 
 -- name: trash_request_clean
--- $1 owner. Requests whose assets are out of the trash, one way or the other, and not on their way there: a request
--- may take as long as its time-out.
+-- Requests whose assets are out of the trash, one way or the other. $1 owner, $2 assets that are on their way there.
 delete from immich_dbsync_v1.trash_requests t
-where t.owner_id = $1 and t.requested_at < clock_timestamp() - interval '6 min'
+where t.owner_id = $1 and t.asset_id <> all($2::uuid[])
   and not exists (select from public.asset a where a.id = t.asset_id and a.status = 'trashed')
 
 -- name: catch_up_records

@@ -36,7 +36,7 @@ _JITTER = 0.1  # of the time between two scans, so that owners do not scan at th
 
 async def catch_up(sync: OwnerSync) -> None:
     """Have everything looked at whose asset changed while nobody listened: compared in SQL, not row by row."""
-    await sync.store.clean_requests(sync.owner)
+    await sync.store.clean_requests(sync.owner, sync.queues.requesting)
     if sync.known.unfamiliar is not Why.SETTINGS_CHANGED:  # else all of it waits for a person anyway, and says why
         await sync.judge_lost(None)
     retention = sync.parts.rules.retention_ns

@@ -305,9 +305,9 @@ class Store:
         """Forget our requests for assets that were restored since, by these events."""
         await self._execute("trash_request_restored", owner, list(events))
 
-    async def clean_requests(self, owner: OwnerId) -> None:
-        """Forget requests for assets that are not in the trash any more."""
-        await self._execute("trash_request_clean", owner)
+    async def clean_requests(self, owner: OwnerId, under_way: Collection[AssetId]) -> None:
+        """Forget requests for assets that are not in the trash any more, but for those that are ``under_way``."""
+        await self._execute("trash_request_clean", owner, list(under_way))
 
     async def catch_up_paths(self, owner: OwnerId, after: bytes, limit: int) -> list[RelPath]:
         """Up to ``limit`` paths, in byte order, whose asset is not what the record says or that have none yet."""

@@ -121,7 +121,7 @@ def test_one_notification_a_transaction_and_none_for_nothing(immich: Connection,
         assert ear.heard() == [""]
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 def test_two_sessions_at_once_lose_nothing(immich: Connection, database_url: str) -> None:
     owner = add_person(immich)
     halves = [add_assets(immich, owner, 100) for _ in range(2)]
@@ -139,7 +139,7 @@ def test_two_sessions_at_once_lose_nothing(immich: Connection, database_url: str
     assert sorted(events(immich)) == sorted(("trashed", asset) for half in halves for asset in half)
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 def test_an_open_transaction_of_ours_holds_nobody_up(immich: Connection, database_url: str) -> None:
     first, second = add_assets(immich, add_person(immich), 2)
     immich.execute(TRASH, ([first],))
@@ -151,7 +151,7 @@ def test_an_open_transaction_of_ours_holds_nobody_up(immich: Connection, databas
     assert events(immich) == [("trashed", second)]
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 def test_triggers_keep_the_session_as_it_was(immich: Connection) -> None:
     assets = add_assets(immich, add_person(immich), 2)
     immich.execute("set lock_timeout = '7s'")
@@ -172,7 +172,7 @@ def _fill_events(immich: Connection, many: int, next_id: int) -> None:
     immich.execute("select setval('immich_dbsync_v1.events_id_seq', %s, false)", (next_id,))
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 @pytest.mark.parametrize("statement", [TRASH, DELETE])
 def test_events_are_bounded_and_say_when_some_were_dropped(
     immich: Connection, database_url: str, statement: str
@@ -197,7 +197,7 @@ def test_events_are_bounded_and_say_when_some_were_dropped(
     assert 490 < oldest < 520
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 def test_few_old_events_are_kept_however_high_the_numbers_are(immich: Connection) -> None:
     assets = add_assets(immich, add_person(immich), 2)
     _fill_events(immich, 10, 500_000)
@@ -205,7 +205,7 @@ def test_few_old_events_are_kept_however_high_the_numbers_are(immich: Connection
     assert len(events(immich)) == 12
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 def test_a_foreign_role_needs_no_grants_on_our_schema(immich: Connection, database_url: str) -> None:
     [asset] = add_assets(immich, add_person(immich))
     role = f"app_{asset.hex}"

@@ -55,7 +55,7 @@ def _role_exists(connection: Connection) -> bool:
     return connection.execute("select from pg_roles where rolname = 'poor_owner'").fetchone() is not None
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 @pytest.mark.parametrize("warm", [False, True], ids=["fresh session", "session with plans"])
 @pytest.mark.parametrize("name", DAMAGES)
 def test_our_damage_is_a_warning_and_a_wake_up(immich: Connection, database_url: str, name: str, warm: bool) -> None:
@@ -115,7 +115,7 @@ BREAKING = {
 }
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 @pytest.mark.parametrize("name", BREAKING)
 def test_migrations_that_take_what_capture_reads_are_not_held_up(
     immich: Connection, database_url: str, name: str
@@ -135,7 +135,7 @@ def test_migrations_that_take_what_capture_reads_are_not_held_up(
         assert immich.execute("delete from asset").rowcount == 20
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 @pytest.mark.parametrize("table", ["events", "owners"])
 def test_a_locked_table_of_ours_delays_a_statement_once(immich: Connection, database_url: str, table: str) -> None:
     add_assets(immich, add_person(immich), 5000)
@@ -153,7 +153,7 @@ def test_a_locked_table_of_ours_delays_a_statement_once(immich: Connection, data
     assert events(immich) == []
 
 
-@pytest.mark.parametrize("immich_version", ["3.1.0"], indirect=True)
+@pytest.mark.newest
 def test_rebuilding_an_index_of_ours_delays_a_statement_once(immich: Connection, database_url: str) -> None:
     assets = add_assets(immich, add_person(immich), 100)
     for index in ("owners_pkey", "events_asset"):

@@ -1,0 +1,219 @@
+"""The service ends by SIGKILL at every point of every action, and is started again: nothing is lost, nothing is twice.
+
+The points of an action are those that it passes when nothing is wrong (points.py), each before and after its call.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from immich_dbsync.demo.tables import ImmichVersion
+from immich_dbsync.model import Decision, OwnerId
+from immich_dbsync.service.asks import DECIDED, RESYNC
+from immich_dbsync.store.holds import Holds
+from tests.faults.report import Report
+from tests.faults.rig import Rig, picture, rigged
+from tests.waiting import until
+
+pytestmark = [pytest.mark.newest, pytest.mark.timeout(600)]
+
+_PASSES = 2  # a point that an action passes again and again is tried the first times
+
+
+@dataclass(frozen=True)
+class Action:
+    """What is done, and how it is prepared. Both get the rig and names and contents of this time's files."""
+
+    prepare: Callable[[Rig, dict[str, bytes]], Awaitable[None]]
+    do: Callable[[Rig, dict[str, bytes]], Awaitable[None]]
+    settings: dict[str, str]
+
+
+async def nothing(rig: Rig, files: dict[str, bytes]) -> None:
+    del rig, files
+
+
+async def synced(rig: Rig, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        rig.put(name, content)
+    rig.want(files)
+
+
+async def upload(rig: Rig, files: dict[str, bytes]) -> None:
+    await synced(rig, files)
+
+
+async def in_the_library(rig: Rig, files: dict[str, bytes]) -> None:
+    for content in files.values():
+        await rig.upload(content)
+    rig.want(active=files.values())
+
+
+async def delete(rig: Rig, files: dict[str, bytes]) -> None:
+    for name in files:
+        (rig.folder / name).unlink()
+        del rig.wanted.files[name]
+    rig.want(trashed=files.values())
+
+
+async def trash(rig: Rig, files: dict[str, bytes]) -> None:
+    await rig.trash(*files.values())
+    for name in files:
+        del rig.wanted.files[name]
+    rig.want(trashed=files.values())
+
+
+async def quarantined(rig: Rig, files: dict[str, bytes]) -> None:
+    await synced(rig, files)
+    await rig.agrees()
+    await trash(rig, files)
+
+
+async def restore(rig: Rig, files: dict[str, bytes]) -> None:
+    await rig.restore(*files.values())
+    rig.want(files)
+
+
+async def deleted(rig: Rig, files: dict[str, bytes]) -> None:
+    await synced(rig, files)
+    await rig.agrees()
+    await delete(rig, files)
+
+
+async def bring_back(rig: Rig, files: dict[str, bytes]) -> None:
+    await synced(rig, files)
+
+
+async def edit(rig: Rig, files: dict[str, bytes]) -> None:
+    rig.want(trashed=files.values())
+    await synced(rig, {name: picture("edited") for name in files})
+
+
+async def move(rig: Rig, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        new = rig.folder / "moved" / name
+        new.parent.mkdir(exist_ok=True)
+        (rig.folder / name).rename(new)
+        del rig.wanted.files[name]
+        rig.want({f"moved/{name}": content})
+
+
+async def gone_for_good(rig: Rig, files: dict[str, bytes]) -> None:
+    await quarantined(rig, files)
+    await rig.agrees()
+    await rig.trash(*files.values(), force=True)
+    rig.want(gone=files.values())
+    await rig.stage.immich.idle()
+    await rig.agrees()
+    await rig.stage.connection.execute(
+        "update immich_dbsync_v1.quarantine set quarantined_at = now() - interval '99 days' where owner_id = $1",
+        rig.stage.user,
+    )
+
+
+async def purge(rig: Rig, files: dict[str, bytes]) -> None:
+    del files
+    holds = Holds(rig.stage.connection)
+    await holds.ask(OwnerId(rig.stage.user), RESYNC)
+
+
+async def purged(rig: Rig) -> None:
+    async def empty() -> bool:
+        return not rig.quarantined()
+
+    await until(empty)
+
+
+async def held(rig: Rig, files: dict[str, bytes]) -> None:
+    await synced(rig, files)
+    await rig.agrees()
+    await delete_too_many(rig, files)
+
+
+async def delete_too_many(rig: Rig, files: dict[str, bytes]) -> None:
+    for name in files:
+        (rig.folder / name).unlink()
+        del rig.wanted.files[name]
+    rig.wanted.held |= {*files}
+
+
+async def approve(rig: Rig, files: dict[str, bytes]) -> None:
+    holds = Holds(rig.stage.connection)
+    owner = OwnerId(rig.stage.user)
+    for hold in await holds.all(owner):
+        await holds.decide(hold.id, Decision.APPROVED)
+    await holds.ask(owner, DECIDED)
+    rig.wanted.held -= {*files}
+    rig.want(trashed=files.values())
+
+
+ALL_HELD = {"hold_min": "1", "hold_fraction": "0"}
+ACTIONS = {
+    "upload": Action(nothing, upload, {}),
+    "adopt": Action(in_the_library, synced, {}),
+    "trash": Action(synced, delete, {}),
+    "quarantine": Action(synced, trash, {}),
+    "put back": Action(quarantined, restore, {}),
+    "bring back": Action(deleted, bring_back, {}),
+    "edit": Action(synced, edit, {}),
+    "move": Action(synced, move, {}),
+    "purge": Action(gone_for_good, purge, {}),
+    "hold": Action(synced, delete_too_many, ALL_HELD),
+    "approve": Action(held, approve, ALL_HELD),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_killed_at_every_point(library_url: str, immich_version: ImmichVersion, action: str, report: Report) -> None:
+    known = ACTIONS[action]
+    async with rigged(library_url, immich_version, **known.settings) as rig:
+        await synced(rig, {"stays.jpg": picture("stays")})  # else the folder would be emptied, which waits for a person
+        rig.start(with_points=True)
+        await rig.scanned()
+        number = 0
+
+        async def prepared() -> dict[str, bytes]:
+            nonlocal number
+            number += 1
+            files = {f"{number:03}{letter}.jpg": picture(action) for letter in "ab"}
+            await known.prepare(rig, files)
+            await rig.agrees()
+            return files
+
+        files = await prepared()
+        passed = len(rig.trace())
+        await known.do(rig, files)
+        await rig.agrees()
+        if action == "purge":
+            await purged(rig)
+        points = _points(rig.trace()[passed:])
+        assert points
+        every = [*files.values()]
+        for point, times in points:
+            files = await prepared()
+            every += files.values()
+            rig.arm(point, times)
+            await known.do(rig, files)
+            died = await rig.died(seconds=4)
+            rig.disarm()
+            report.injected(f"SIGKILL during {action}", point, hit=died)
+            if died:
+                rig.start(with_points=True)
+            await rig.agrees()
+            if action == "purge":
+                await purged(rig)
+        await rig.resync()
+        await rig.nothing_is_lost(every)
+        report.survived(f"SIGKILL during {action}", in_flight=2)
+
+
+def _points(trace: list[str]) -> list[tuple[str, int]]:
+    """Each point and for which time it is passed, in order, the first times alone."""
+    counts: dict[str, int] = {}
+    found = []
+    for point in trace:
+        counts[point] = counts.get(point, 0) + 1
+        if counts[point] <= _PASSES:
+            found.append((point, counts[point]))
+    return found
