@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from immich_dbsync.cli.main import app
 from immich_dbsync.demo.stage import Stage
+from tests.forked import Forked
 from tests.waiting import until
 
 PROGRAM = (str(Path(sys.executable).with_name("immich-dbsync")),)
@@ -57,12 +59,27 @@ def without_override() -> list[str]:
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
-def execute(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:
-    """Run a command to its end."""
+def installed(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:
+    """Run the installed command to its end."""
     done = subprocess.run(
         [*before, *PROGRAM, *arguments], env=dict(env), capture_output=True, timeout=_END_S, check=False, cwd="/"
     )
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def execute(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:
+    """Run a command to its end: the same in a process that starts sooner, but where something comes ``before`` it."""
+    if before:
+        return installed(*arguments, env=env, before=before)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = Forked("immich_dbsync", *arguments, env=env, stdout=out.fileno(), stderr=err.fileno())
+        try:
+            code = process.wait(_END_S)
+        finally:
+            process.kill()
+        for file in (out, err):
+            file.seek(0)
+        return Ended(code, out.read().decode(), err.read().decode())
 
 
 def invoked(*arguments: str, settings: Mapping[str, str]) -> Ended:
@@ -103,7 +120,11 @@ class Service:
 
     def __enter__(self) -> Self:
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([*self._before, *PROGRAM, "run"], env=self._env, stdout=log, stderr=log)
+            self.process: Forked | subprocess.Popen[bytes] = (
+                subprocess.Popen([*self._before, *PROGRAM, "run"], env=self._env, stdout=log, stderr=log)
+                if self._before
+                else Forked("immich_dbsync", "run", env=self._env, stdout=log.fileno(), stderr=log.fileno())
+            )
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from immich_dbsync import __version__
+from immich_dbsync.cli.main import COMMANDS
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.immich.api import Server, Upload
 from immich_dbsync.model import Sha1
-from tests.acceptance.commands import Service, command, environment, execute, invoked, put
+from tests.acceptance.commands import Service, command, environment, execute, installed, invoked, put
 from tests.command_tree import tree
 from tests.databases import Servers
 from tests.waiting import until
@@ -359,3 +360,13 @@ def test_a_mistyped_command_is_said_to_be() -> None:
     ended = invoked("statsu", settings={})
     assert ended.code == 2
     assert "statsu" in ended.err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("option", ["--help", "--nonsense"])
+def test_every_command_as_it_is_installed(name: str, option: str) -> None:
+    """The other tests run the same commands in a process that need not load them first."""
+    ended = installed(name, option, env=environment({}))
+    assert ended == execute(name, option, env=environment({}))
+    assert ended.code == {"--help": 0, "--nonsense": 2}[option]
+    assert f"immich-dbsync {name}" in ended.out + ended.err

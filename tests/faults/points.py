@@ -114,11 +114,12 @@ def _set(points: Points) -> None:
 
     for method in ("execute", "fetch", "fetchrow", "fetchval"):
         setattr(asyncpg.Pool, method, points.around_async(getattr(asyncpg.Pool, method), statement))
-    # aiohttp's session has a coroutine behind every verb.
-    aiohttp.ClientSession._request = points.around_async(aiohttp.ClientSession._request, request)  # type: ignore[method-assign]
+    for session, method in ((aiohttp.ClientSession, "_request"),):  # the coroutine behind every verb
+        setattr(session, method, points.around_async(getattr(session, method), request))
     for name in ("unlink", "mkdir", "rmdir", "link"):
         setattr(os, name, points.around(getattr(os, name), below(name)))
     os.open = points.around(os.open, create)
+    assert at._renameat2 is not None
     at._renameat2 = points.around(at._renameat2, lambda *_: "rename")
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,10 @@ import asyncpg
 
 from immich_dbsync.demo.stage import Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
-from tests.acceptance.commands import environment
+from tests.acceptance.commands import command, environment
 from tests.contract.target import upload_parts
 from tests.faults.points import ARMED, FOLDER_VARIABLE, TRACE
+from tests.forked import Forked
 from tests.waiting import until
 
 CHECKOUT = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ class Rig:
     def __init__(self, stage: Stage, web: aiohttp.ClientSession) -> None:
         self.stage, self._web = stage, web
         self.wanted = Wanted()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
         self.settings: dict[str, str] = dict(QUICK)
         self.control = stage.home / "points"
         self.control.mkdir()
@@ -75,13 +76,16 @@ class Rig:
             self.stage.environment() | self.settings | {FOLDER_VARIABLE: str(self.control), "PYTHONPATH": str(CHECKOUT)}
         )
 
-    def start(self, *, with_points: bool = False, before: Iterable[str] = ()) -> None:
+    def start(self, *, with_points: bool = False, before: Sequence[str] = ()) -> None:
         """Start the command, as it is installed or with its crash points."""
         module = "tests.faults.points" if with_points else "immich_dbsync"
+        env = self.environment()
         with self.stage.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*before, sys.executable, "-m", module, "run"], env=self.environment(), stdout=log, stderr=log, cwd="/"
-            )
+            if before:
+                program = [*before, sys.executable, "-m", module, "run"]
+                self.process = subprocess.Popen(program, env=env, stdout=log, stderr=log, cwd="/")
+            else:
+                self.process = Forked(module, "run", env=env, stdout=log.fileno(), stderr=log.fileno())
 
     async def stop(self) -> int:
         """Ask it to end in good order; its exit code."""
@@ -272,16 +276,8 @@ class Rig:
 
     async def resync(self) -> None:
         """Have everything compared, by the command, and check that nothing comes of it."""
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "immich_dbsync", "resync"],
-            env=self.environment(),
-            capture_output=True,
-            check=False,
-            cwd="/",
-            timeout=60,
-        )
-        assert done.returncode in {0, 3} if self.wanted.held else done.returncode == 0, done
+        done = await command("resync", env=self.environment())
+        assert done.code == 0, done
         difference = await self.difference()
         assert not difference, difference
 
@@ -308,8 +304,8 @@ def _contents(root: Path, *, hidden: bool) -> dict[str, bytes]:
 
 
 def _differ(found: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> str:
-    said = [f"{key!r} is {_short(found.get(key))}, not {_short(wanted.get(key))}" for key in found.keys() | wanted.keys()
-            if found.get(key) != wanted.get(key)]
+    other = [key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)]
+    said = [f"{key!r} is {_short(found.get(key))}, not {_short(wanted.get(key))}" for key in other]
     return "; ".join(said[:5])
 
 

@@ -165,7 +165,9 @@ ACTIONS = {
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-async def test_killed_at_every_point(library_url: str, immich_version: ImmichVersion, action: str, report: Report) -> None:
+async def test_killed_at_every_point(
+    library_url: str, immich_version: ImmichVersion, action: str, report: Report
+) -> None:
     known = ACTIONS[action]
     async with rigged(library_url, immich_version, **known.settings) as rig:
         await synced(rig, {"stays.jpg": picture("stays")})  # else the folder would be emptied, which waits for a person
