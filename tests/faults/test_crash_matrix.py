@@ -194,6 +194,7 @@ async def test_killed_at_every_point(
         assert points
         every = [*files.values()]
         for point, times in points:
+            died = False
             for _ in range(_TRIES):
                 files = await prepared()
                 every += files.values()
