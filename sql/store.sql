@@ -303,6 +303,12 @@ select sha1 from immich_dbsync_v1.records
 where owner_id = $1 and size = $2 and xxh3 = $3 and damaged is null
 limit 1
 
+-- name: refusals_forget
+-- $1 owner, $2 prefix (empty: all).
+update immich_dbsync_v1.records set problem = null
+where owner_id = $1 and problem is not null
+  and (path = $2 or $2 = '' or substring(path, 1, length($2) + 1) = $2 || '/'::bytea)
+
 -- name: damage_set
 -- $1 owner, $2 path, $3 xxh3 (null: it is whole again).
 update immich_dbsync_v1.records set damaged = $3 where owner_id = $1 and sha256(path) = sha256($2::bytea)

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 
 import asyncpg
@@ -86,9 +87,11 @@ async def _sessions(settings: Settings, stopping: asyncio.Event) -> None:
                     await session.run(found)
             except* _WAITED_FOR as errors:
                 told = _tell(errors, told)
-            except* asyncpg.InsufficientPrivilegeError as errors:
+            except* asyncpg.PostgresError as errors:
+                # Whatever PostgreSQL refuses is no reason to leave the folders alone for good once all has been well: a
+                # right may have been revoked, a table be altered, a page be unreadable.
                 if not started:
-                    raise _right_missing(errors) from errors
+                    raise _right_missing(errors) or errors from errors
                 told = _tell(errors, told)
             except* DbsyncError as errors:
                 # At the start this is a mistake to mend; later it may pass, as when Immich is being restored.
@@ -111,14 +114,20 @@ def _tell(errors: BaseExceptionGroup[Exception], told: str) -> str:
     return reason
 
 
-def _right_missing(errors: BaseExceptionGroup[Exception]) -> DbsyncError:
+def _right_missing(errors: BaseExceptionGroup[Exception]) -> DbsyncError | None:
     error = _first(errors)
-    assert isinstance(error, asyncpg.InsufficientPrivilegeError)
-    return dedicated.right_missing(error)
+    return dedicated.right_missing(error) if isinstance(error, asyncpg.InsufficientPrivilegeError) else None
 
 
 def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
-    first: BaseException = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first
+    """The error that says most: others may have followed from a lost connection."""
+    leaves = [*_leaves(errors)]
+    return next((error for error in leaves if isinstance(error, ConnectionLost)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error

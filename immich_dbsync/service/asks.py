@@ -50,6 +50,10 @@ class Answers:
         """
         sync = self._sync
         since = await sync.store.now()
+        # Whoever asks may have mended what was in the way: the key, the quota, a proxy's limit.
+        sync.queues.key_refused.end()
+        sync.queues.quota_used_up.end()
+        await sync.store.forget_refusals(sync.owner, prefix)
         damaged = await self._reread(prefix) if rehash else []
         sync.scan(prefix)
         if prefix:

@@ -1,7 +1,8 @@
-"""Keeps requests back while the server is down as a whole: one probe stands in for all."""
+"""Keeps requests back while the server is down as a whole, when one probe stands in for all, or refuses a key."""
 
 import asyncio
 import random
+from contextlib import suppress
 
 import structlog
 
@@ -23,6 +24,33 @@ async def unreachable(settings: Settings) -> str | None:
         except ApiError as error:
             return str(error)
     return None
+
+
+class Pause:
+    """Keeps work back that somebody has to mend something for: for so many seconds, or until ``end``."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._over = asyncio.Event()
+        self._over.set()
+        self._until = 0.0
+
+    def begin(self) -> None:
+        """Pause from now on."""
+        self._until = asyncio.get_running_loop().time() + self.seconds
+        self._over.clear()
+
+    def end(self) -> None:
+        """Try again now: somebody says that it is mended."""
+        self._over.set()
+
+    async def wait(self) -> None:
+        """Return when there is no pause."""
+        if not self._over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._until):
+                    await self._over.wait()
+            self._over.set()
 
 
 class Gate:

@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from immich_dbsync import sql
 from immich_dbsync.errors import DatabaseRightMissing, DatabaseUnreachable, LoginRefused, SettingsError
 from immich_dbsync.model import OwnerId
 
@@ -29,7 +30,7 @@ LOST = (
 
 
 class ConnectionLost(Exception):
-    """The database connection ended or froze."""
+    """The database connection ended or froze, or Immich's deletions are not captured any more."""
 
 
 class Listener:
@@ -47,6 +48,8 @@ class Listener:
         self.missed = asyncio.Event()
         self.asked = asyncio.Event()
         self._lost = asyncio.Event()
+        self.on_frozen: Callable[[], None] = lambda: None
+        """Ends what else may wait for the frozen server; a question that is cancelled waits for its answer."""
         self._asking = asyncio.Lock()  # owners ask for their locks side by side, a connection takes one question
 
     async def start(self) -> None:
@@ -75,7 +78,11 @@ class Listener:
             await self._connection.fetchval("select pg_advisory_unlock($1)", lock_key(owner))
 
     async def watch_over(self) -> None:
-        """Ping the connection while it is silent; raises ConnectionLost when it ends or does not answer."""
+        """Ask the silent connection from time to time whether all is well.
+
+        Raises ConnectionLost when it ends or does not answer, or our triggers are not there: the next session mends
+        that. Events and asks that wait without a notification are found.
+        """
         while True:
             try:
                 async with asyncio.timeout(self._heartbeat):
@@ -85,9 +92,17 @@ class Listener:
                 pass
             try:
                 async with asyncio.timeout(_ANSWER_S), self._asking:
-                    await self._connection.execute("select 1")
+                    found = await self._connection.fetchrow(sql.block("schema/catalog", "heartbeat"))
             except TimeoutError as error:
+                self.on_frozen()
                 raise ConnectionLost("the database connection is frozen") from error
+            assert found is not None
+            if not found["captures"]:
+                raise ConnectionLost("our triggers on Immich's table asset are gone or disabled")
+            if found["asked"]:
+                self.asked.set()
+            if found["waiting"] or found["asked"]:
+                self.news.set()
 
 
 def lock_key(owner: OwnerId) -> int:

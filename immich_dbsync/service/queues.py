@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from immich_dbsync.core.actions import Action, Replace, Restore, Trash
 from immich_dbsync.model import AssetId, Content, File, Record, RelPath
+from immich_dbsync.service.gate import Pause
+
+_KEY_PAUSE_S = 60.0  # until a refused key is tried again: an administrator may have mended it
+_QUOTA_PAUSE_S = 300.0  # until uploads are tried again after the quota was used up
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Queues:
         self.restore_wanted = asyncio.Event()
         self.requesting: set[AssetId] = set()  # in our own requests, whose echoes are no news
         self.asking = 0  # requests that are being prepared or are under way
+        self.key_refused = Pause(_KEY_PAUSE_S)  # of every request
+        self.quota_used_up = Pause(_QUOTA_PAUSE_S)  # of uploads
         self.editing = asyncio.Lock()  # edits of copies are finished one by one: the last trashes the old asset
 
     def hash(self, file: File) -> None:

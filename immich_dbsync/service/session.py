@@ -381,6 +381,7 @@ async def connected(settings: Settings) -> AsyncIterator[tuple["asyncpg.Pool[asy
                 "idle_in_transaction_session_timeout": "10000",
             },
         )
+        listener.on_frozen = pool.terminate
         try:
             yield pool, listener
         finally:

@@ -28,8 +28,6 @@ from immich_dbsync.store.records import Deed, Sent
 log = structlog.get_logger()
 T = TypeVar("T")
 
-_KEY_PAUSE_S = 60.0  # until a refused key is tried again: an administrator may have mended it
-_QUOTA_PAUSE_S = 300.0  # until uploads are tried again after the quota was used up
 _AFTERWARDS_S = 0.5  # until what was uploaded is looked at again
 _REQUEST_PATHS = 500  # paths looked at for one request
 _PASS_S = 0.05  # between two looks whether a pass of deletions is whole
@@ -43,8 +41,6 @@ class Workers:
         self._sync = sync
         self._slots = slots
         self._hashers = hashers
-        self._requests_from = 0.0  # monotonic; later while the key is refused
-        self._uploads_from = 0.0  # monotonic; later while the quota is used up
         self._problems: dict[str, str | None] = {}
         self._ended = threading.Event()  # a thread can't be cancelled: it asks
 
@@ -78,6 +74,8 @@ class Workers:
                 sync.queues.hashing.pop(path, None)
             if again:
                 sync.hint([path])
+            else:
+                sync.todo.hinted.set()  # a scan may be over with it
 
     async def _identify(self, path: RelPath) -> Hashed:
         """The file's digests; where it is a copy of a recorded one, without computing SHA-1."""
@@ -104,7 +102,7 @@ class Workers:
             paths = [record.path for record in job.records]
             try:
                 async with self._failures(paths):
-                    await self._until(self._uploads_from)
+                    await sync.queues.quota_used_up.wait()
                     await self._ready()
                     async with self._slots:
                         await self._upload(job)
@@ -257,12 +255,8 @@ class Workers:
 
     async def _ready(self) -> None:
         """Return when the key may be tried and the server answers."""
-        await self._until(self._requests_from)
+        await self._sync.queues.key_refused.wait()
         await self._sync.parts.gate.wait()
-
-    @staticmethod
-    async def _until(moment: float) -> None:
-        await asyncio.sleep(max(0.0, moment - time.monotonic()))
 
     @asynccontextmanager
     async def _failures(self, paths: Sequence[RelPath]) -> AsyncIterator[None]:
@@ -278,15 +272,15 @@ class Workers:
             else:
                 sync.todo.retry(paths)
         except api.KeyRejected as error:
-            self._requests_from = time.monotonic() + _KEY_PAUSE_S
+            sync.queues.key_refused.begin()
             advice = "Make a new key with asset.upload, asset.delete and asset.copy."
             await self._set_problem("key", f"Immich refuses the API key: {error}. {advice}")
-            sync.hint(paths, after=_KEY_PAUSE_S)
+            sync.hint(paths, after=sync.queues.key_refused.seconds)
         except api.QuotaExceeded as error:
-            self._uploads_from = time.monotonic() + _QUOTA_PAUSE_S
+            sync.queues.quota_used_up.begin()
             advice = "Raise the user's quota or free space."
             await self._set_problem("quota", f"Immich takes no more uploads: {error} {advice}")
-            sync.hint(paths, after=_QUOTA_PAUSE_S)
+            sync.hint(paths, after=sync.queues.quota_used_up.seconds)
 
     async def _set_problem(self, kind: str, problem: str | None) -> None:
         if problem == self._problems.get(kind):

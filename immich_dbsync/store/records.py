@@ -330,6 +330,10 @@ class Store:
 
     # --- damage ---
 
+    async def forget_refusals(self, owner: OwnerId, prefix: bytes = b"") -> None:
+        """Have the files at and below ``prefix`` that Immich refused tried again."""
+        await self._pool.execute(sql.block("store", "refusals_forget"), owner, prefix)
+
     async def set_damage(self, owner: OwnerId, path: RelPath, found: Xxh3 | None) -> None:
         """Note which other bytes were found under an unchanged stat; None when all is well."""
         await self._execute("damage_set", owner, path, found)

@@ -352,3 +352,10 @@ alter table asset alter column duration type character varying;
 alter table asset add column "deviceAssetId" character varying not null;
 alter table asset add column "deviceId" character varying not null;
 drop index "asset_createdAt_idx";
+
+-- name: from_2_7_5
+-- What an update to 3.1.0 changes; pictures have no duration.
+alter table asset alter column duration type integer using null;
+alter table asset drop column "deviceAssetId";
+alter table asset drop column "deviceId";
+create index "asset_createdAt_idx" on asset using btree ("createdAt");

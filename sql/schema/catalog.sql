@@ -1,5 +1,15 @@
 -- What the catalog says of our schema and of what surrounds it. Takes no lock and needs no right.
 
+-- name: heartbeat
+-- What the service asks every few seconds, for a few rows of the catalog: whether Immich's deletions are still captured,
+-- and whether events or a command's asks wait, whose notification may be lost. Fails where our schema is gone.
+select (select count(*) from pg_trigger t join pg_class c on c.oid = t.tgrelid
+        where c.relnamespace = to_regnamespace('public') and c.relname = 'asset'
+          and t.tgname in ('immich_dbsync_v1_deleted', 'immich_dbsync_v1_updated') and t.tgenabled in ('O', 'A')) = 2
+         as captures,
+       exists (select from immich_dbsync_v1.events) as waiting,
+       exists (select from immich_dbsync_v1.asks where done_at is null) as asked
+
 -- name: catalog
 -- Rows (kind, name, definition), the same on every PostgreSQL from 14 on: raw columns where a printed definition
 -- depends on the version or on search_path. The kinds 'predecessor' and 'version' are there to be warned of.

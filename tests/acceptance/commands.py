@@ -21,6 +21,7 @@ from tests.waiting import until
 
 PROGRAM = (str(Path(sys.executable).with_name("immich-dbsync")),)
 _END_S = 30.0
+_TOLD = 60  # last lines of a service's log that are shown when its test fails
 _OLD = 1_700_000_000
 
 
@@ -127,8 +128,10 @@ class Service:
             )
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, *exception: object) -> None:
         self.kill()
+        if kind is not None:
+            sys.stderr.write("\n".join(self.text().splitlines()[-_TOLD:]))
 
     def kill(self) -> None:
         """End it as a power cut would."""

@@ -20,9 +20,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not rows:
         return
     terminalreporter.section("faults")
-    terminalreporter.write_line(f"{'fault':44} {'times':>6}  {'work in flight':30} lost  twice")
-    for fault, times, in_flight in rows:
-        terminalreporter.write_line(f"{fault:44} {times:>6}  {in_flight:30} 0     0")
+    terminalreporter.write_line(f"{'fault':48} {'times':>5}  {'in flight':12} lost  twice")
+    for fault, times, in_flight, note in sorted(rows):
+        terminalreporter.write_line(f"{fault:48} {times:>5}  {in_flight:12} 0     0      {note}".rstrip())
     for kind, point in properties:
         if kind == "not reached":
             terminalreporter.write_line(f"its moment did not come: {point}")

@@ -18,6 +18,6 @@ class Report:
         else:
             self._record("not reached", f"{fault}: {point}")
 
-    def survived(self, fault: str, *, in_flight: object) -> None:
+    def survived(self, fault: str, *, in_flight: object, note: str = "") -> None:
         """All of it was survived: nothing lost, nothing twice, as the test has just checked."""
-        self._record("fault", [fault, self._times[fault], str(in_flight)])
+        self._record("fault", [fault, self._times[fault], str(in_flight), note])

@@ -18,7 +18,8 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 
-from immich_dbsync.demo.stage import Stage, staged
+from immich_dbsync.demo.people import create_api_key, create_user
+from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
 from tests.acceptance.commands import command, environment
 from tests.contract.target import upload_parts
@@ -311,6 +312,16 @@ def _differ(found: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> str:
 
 def _short(value: object) -> str:
     return repr(value)[:40]
+
+
+async def second_user(rig: Rig) -> UUID:
+    """Another user whose folder is synced, with nothing in it."""
+    stage = rig.stage
+    user = await create_user(stage.connection, email="grace@example.org", name="Grace")
+    key = await create_api_key(stage.connection, user, PERMISSIONS, "immich-dbsync")
+    stage.folder.with_name(str(user)).mkdir()
+    rig.settings["IMMICH_DBSYNC_API_KEYS"] = f"{stage.key} {key}"
+    return user
 
 
 @asynccontextmanager

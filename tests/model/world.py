@@ -276,7 +276,11 @@ class World:
         async def synced() -> bool:
             return bool(engine.syncs()) and not engine.owner().known.unfamiliar
 
-        await until(synced, seconds=_QUIET_S)
+        try:
+            await until(synced, seconds=_QUIET_S)
+        except AssertionError:
+            known = [(sync.known.unfamiliar, sync.parts.observer.was_unwell) for sync in engine.syncs()]
+            raise AssertionError(f"no first scan within {_QUIET_S} s: {known}, {engine._busy()}") from None
         if tell:
             assert engine.session is not None
             engine.session._listener.news.set()
