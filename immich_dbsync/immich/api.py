@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -27,6 +28,9 @@ from immich_dbsync.model import AssetId, Sha1
 
 BATCH = 1000
 """Ids in one request; more are refused by some versions (design facts, section 7)."""
+
+LONGEST_WAIT_S = 300.0
+"""However much later a server asks us to come again; a try in five minutes hurts nobody."""
 
 DEVICE_ID = "immich-dbsync"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -236,8 +240,16 @@ def _message(decoded: dict[str, Any]) -> str | None:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds from now: the header gives them, or a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else None
+    if value.isdecimal():
+        return min(float(value), LONGEST_WAIT_S)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    seconds = (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_WAIT_S)
 
 
 def _frame(upload: Upload, boundary: str) -> tuple[bytes, bytes]:

@@ -61,6 +61,7 @@ class Gate:
         self._open = asyncio.Event()
         self._open.set()
         self._suspected = asyncio.Event()
+        self._not_before = 0.0  # by the loop's clock
         self.reason: str | None = None
 
     async def wait(self) -> None:
@@ -68,8 +69,13 @@ class Gate:
         await self._open.wait()
 
     def report(self, error: Unavailable) -> None:
-        """A request failed: find out whether the server is down or only this request went wrong."""
+        """A request failed: find out whether the server is down or only this request went wrong.
+
+        Where it said when to come again, nothing is sent before.
+        """
         self.reason = str(error)
+        if error.retry_after is not None:
+            self._not_before = max(self._not_before, asyncio.get_running_loop().time() + error.retry_after)
         self._open.clear()
         self._suspected.set()
 
@@ -85,6 +91,7 @@ class Gate:
 
     async def _until_it_answers(self) -> None:
         attempt = 0
+        await asyncio.sleep(max(0.0, self._not_before - asyncio.get_running_loop().time()))
         while True:
             try:
                 await self._server.ping()

@@ -45,6 +45,7 @@ log = structlog.get_logger()
 _CONNECTIONS = 8  # to the database, beside the one that listens
 _DRAIN = 2000  # events taken at a time
 _ROOT_RETRY_S = 10.0  # until a missing root is looked for again
+_KEY_RETRY_S = 30.0  # until a key that nobody knew is looked for again
 _STANDBY_S = 2.0  # until another try to become the service of an owner whom another instance has
 STUCK = Backoff(first=1.0, most=60.0)
 """Between two looks at events whose consequences could not be carried out yet, in seconds."""
@@ -101,6 +102,7 @@ class Session:
         self._slots = asyncio.Semaphore(settings.uploads)
         self._hashers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash")
         self._syncs: dict[OwnerId, OwnerSync] = {}
+        self._unusable: list[str] = []  # a sentence for each key
         self._stuck: set[int] = set()  # events whose consequences could not be carried out yet
         self._draining = asyncio.Lock()
 
@@ -109,11 +111,11 @@ class Session:
 
         In the first session what makes any sync impossible is raised: KeyRefused, RootUnusable. Later it is waited for.
         """
-        found, problems = await accounts(self._library, self._settings.require_api_keys())
-        for problem in problems:
+        found, self._unusable = await accounts(self._library, self._settings.require_api_keys())
+        for problem in self._unusable:
             log.error("key.unusable", reason=problem)
         if first and not found:
-            raise KeyRefused(problems[0] + ".")
+            raise KeyRefused(self._unusable[0] + ".")
         if first:
             self._require_a_root(found)
         return found
@@ -124,8 +126,17 @@ class Session:
         try:
             async with asyncio.TaskGroup() as group:
                 self._start(group)
-                for account in found:
-                    group.create_task(self._sync_forever(account, sync_root / str(account.owner.id)))
+                known: set[OwnerId] = set()
+                while True:
+                    for account in found:
+                        if account.owner.id not in known:
+                            known.add(account.owner.id)
+                            group.create_task(self._sync_forever(account, sync_root / str(account.owner.id)))
+                    if not self._unusable:
+                        break
+                    # The key may be put back, or a backup restored that has it.
+                    await asyncio.sleep(_KEY_RETRY_S)
+                    found, self._unusable = await accounts(self._library, self._settings.require_api_keys())
         finally:
             self._hashers.shutdown(wait=False, cancel_futures=True)
 

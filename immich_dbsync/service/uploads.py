@@ -98,6 +98,7 @@ async def _take_its_place(sync: OwnerSync, job: Job, edit: Replace, new: AssetId
         return False
     if now.copy:
         try:
+            await sync.parts.gate.wait()
             await sync.server.copy(sync.key, now.old, new)
         except api.NotPermitted as error:
             await _cannot_copy(sync, error)
@@ -149,6 +150,7 @@ async def _trash_old(sync: OwnerSync, old: AssetId) -> bool:
     await sync.store.request_trash(sync.owner, [old])
     sync.queues.requesting.add(old)
     try:
+        await sync.parts.gate.wait()
         await sync.server.trash(sync.key, [old])
     except api.BatchRefused:  # in the locked folder, say
         await sync.store.end_requests(sync.owner, [old])

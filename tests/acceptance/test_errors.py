@@ -42,7 +42,8 @@ async def _fill(url: str) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A server of this module's own: it asks the role ``secured`` for its password, and may be stopped."""
-    with Cluster() as cluster:
+    # A commit of Immich's survives a crash, as on its own server: without that its API key could be gone afterwards.
+    with Cluster(settings={"synchronous_commit": "on"}) as cluster:
         hba = cluster.folder / "data" / "pg_hba.conf"
         hba.write_text("local all secured scram-sha-256\n" + hba.read_text())
         asyncio.run(

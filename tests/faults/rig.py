@@ -67,6 +67,7 @@ class Rig:
         self.wanted = Wanted()
         self.process: Forked | subprocess.Popen[bytes] | None = None
         self.settings: dict[str, str] = dict(QUICK)
+        self.web_key = stage.key  # what the user's own requests carry
         self.control = stage.home / "points"
         self.control.mkdir()
 
@@ -177,7 +178,7 @@ class Rig:
 
     async def web(self, method: str, path: str, **options: Any) -> None:
         """What a user does in Immich's web, or a script with the API."""
-        headers = {"x-api-key": self.stage.key}
+        headers = {"x-api-key": self.web_key}
         async with self._web.request(
             method, f"{self.stage.immich.url}/api{path}", headers=headers, **options
         ) as answer:
@@ -187,7 +188,7 @@ class Rig:
         """A picture comes by Immich's own app."""
         boundary = "b0undary"
         body = b"".join(part.encode(boundary) for part in upload_parts(content)) + f"--{boundary}--\r\n".encode()
-        headers = {"x-api-key": self.stage.key, "Content-Type": f"multipart/form-data; boundary={boundary}"}
+        headers = {"x-api-key": self.web_key, "Content-Type": f"multipart/form-data; boundary={boundary}"}
         async with self._web.post(f"{self.stage.immich.url}/api/assets", data=body, headers=headers) as answer:
             assert answer.status == 201, await answer.text()
 

@@ -46,6 +46,7 @@ _SHORTER: tuple[tuple[object, str, object], ...] = (
     (workers, "_AFTERWARDS_S", 0.02),
     (session, "STUCK", Backoff(0.1, 1.0)),
     (session, "_ROOT_RETRY_S", 0.2),
+    (session, "_KEY_RETRY_S", 0.1),
 )
 
 

@@ -294,7 +294,18 @@ async def test_a_proxy_that_takes_no_such_size_refuses_the_file() -> None:
     assert str(error) == "The server, or a proxy before it, takes no file of this size"
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("120", 120.0), ("0", 0.0), ("soon", None), ("-1", None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120.0),
+        ("0", 0.0),
+        ("86400", 300.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Thu, 31 Dec 2099 23:59:59 GMT", 300.0),
+        ("soon", None),
+        ("-1", None),
+    ],
+)
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retry_after_is_told(status: int, header: str, seconds: float | None) -> None:
     error = await _answered(status, '{"message": "slow down"}', "application/json", **{"Retry-After": header})

@@ -156,3 +156,18 @@ async def test_a_stfolder_lost_while_the_service_was_down_counts(sync: Harness) 
 
     await until(scanned_or_trashed)
     assert await sync.status(ONE) == "active"
+
+
+async def test_a_key_that_nobody_knows_is_looked_for_again(sync: Harness) -> None:
+    bob = await sync.add_person("bob@example.org")
+    await sync.connection.execute('create table lost as select * from api_key where "userId" = $1', bob.user)
+    await sync.connection.execute('delete from api_key where "userId" = $1', bob.user)
+    for person in (sync, bob):
+        person.put("a.png", picture(1))
+    await sync.start(wait=False)
+    await sync.becomes(picture(1), "active")
+    assert await bob.status(picture(1)) is None
+    await sync.connection.execute("insert into api_key select * from lost")
+    await sync.connection.execute("drop table lost")
+    await bob.becomes(picture(1), "active")
+    assert len(sync.syncs()) == 2
