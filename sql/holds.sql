@@ -90,6 +90,11 @@ where r.owner_id = $1 and h.decision <> 'waiting' and r.path > $2
 order by r.path
 limit $3
 
+-- name: held_of
+-- Which of these paths are on hold. $1 owner, $2 paths.
+select path from immich_dbsync_v1.records
+where owner_id = $1 and hold_id is not null and sha256(path) = any (select sha256(p) from unnest($2::bytea[]) p)
+
 -- name: ask_add
 -- $1 owner, $2 kind, $3 arguments as JSON.
 insert into immich_dbsync_v1.asks (owner_id, kind, arguments) values ($1, $2, $3::jsonb) returning id

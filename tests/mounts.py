@@ -8,9 +8,10 @@ from pathlib import Path
 
 
 @contextmanager
-def mounted(place: Path, *, megabytes: int = 8) -> Iterator[Path]:
-    """A small empty file system in memory at ``place``, which is there already."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=1777", "none", place], check=True)
+def mounted(place: Path, *, megabytes: int = 8, inodes: int = 0) -> Iterator[Path]:
+    """A small empty file system in memory at ``place``, which is there already; it holds ``inodes`` files, 0: any."""
+    options = f"size={megabytes}m,nr_inodes={inodes},mode=1777"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", place], check=True)
     try:
         yield place
     finally:

@@ -12,6 +12,8 @@ from immich_dbsync.model import Stat
 # What the kernel says when a path leads nowhere any more: gone, a parent is a file, or a link that is not followed.
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
+_LAST_NS = (1 << 63) - 1
+
 NAME_MAX = 255  # bytes; linux/limits.h
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -23,7 +25,12 @@ _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 def stat_of(status: os.stat_result) -> Stat:
     """The four values that records keep."""
-    return Stat(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return Stat(status.st_size, bounded(status.st_mtime_ns), bounded(status.st_ctime_ns), status.st_ino)
+
+
+def bounded(ns: int) -> int:
+    """A time as a file may have it by accident or malice, within the 64 bits that it is kept in: to the year 2262."""
+    return min(max(ns, -_LAST_NS - 1), _LAST_NS)
 
 
 def open_directory_at(parent: int, name: bytes, device: int) -> int:

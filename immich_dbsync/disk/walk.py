@@ -10,7 +10,7 @@ from itertools import islice
 from stat import S_ISREG
 
 from immich_dbsync.core.names import MARKED, LeftAlone, NameRules, skip_directory
-from immich_dbsync.disk.at import GONE, open_directory_at
+from immich_dbsync.disk.at import GONE, bounded, open_directory_at
 from immich_dbsync.disk.errors import OtherDevice
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat
@@ -41,8 +41,8 @@ _set_size, _set_mtime, _set_ctime, _set_inode = (
 def _found(path: bytes, status: os.stat_result) -> Found:
     stat, found = _new(Stat), _new(Found)
     _set_size(stat, status.st_size)
-    _set_mtime(stat, status.st_mtime_ns)
-    _set_ctime(stat, status.st_ctime_ns)
+    _set_mtime(stat, bounded(status.st_mtime_ns))
+    _set_ctime(stat, bounded(status.st_ctime_ns))
     _set_inode(stat, status.st_ino)
     _set_path(found, path)
     _set_stat(found, stat)

@@ -84,6 +84,7 @@ async def _sessions(settings: Settings, stopping: asyncio.Event) -> None:
                     session = Session(settings, pool, listener, server)
                     found = await session.prepare(first=not started)
                     started, since, told = True, loop.time(), ""
+                    loop.add_signal_handler(signal.SIGCONT, session.continued)
                     await session.run(found)
             except* _WAITED_FOR as errors:
                 told = _tell(errors, told)

@@ -184,9 +184,9 @@ class Hands:
 
     # --- out of quarantine ---
 
-    async def put_back(self, actions: Sequence[PutBack]) -> None:
-        """Row 15: move files back to where they were, or beside it."""
-        back, ended, kept = await to_the_end(self._put_back, actions)
+    async def put_back(self, actions: Sequence[PutBack]) -> list[Entry]:
+        """Row 15: move files back to where they were, or beside it; returns those that could not be moved."""
+        back, ended, kept, failed = await to_the_end(self._put_back, actions)
         records = [record for _, record in back if record.asset_id is not None]
         await self.store.upsert(self.owner, records, [entry.id for entry, _ in back])
         why = "its asset was restored in Immich"
@@ -197,12 +197,16 @@ class Hands:
             await self.store.drop_entries(self.owner, [entry.id for entry in ended])
         if kept:
             await self.store.supersede(self.owner, ids=[entry.id for entry in kept])
+        return failed
 
-    def _put_back(self, actions: Sequence[PutBack]) -> tuple[list[tuple[Entry, Record]], list[Entry], list[Entry]]:
-        """What came back, what is not in quarantine any more, and what stays there: its place is taken."""
+    def _put_back(
+        self, actions: Sequence[PutBack]
+    ) -> tuple[list[tuple[Entry, Record]], list[Entry], list[Entry], list[Entry]]:
+        """What came back, what is not in quarantine any more, what stays there as its place is taken, what failed."""
         back: list[tuple[Entry, Record]] = []
         ended: list[Entry] = []
         kept: list[Entry] = []
+        failed: list[Entry] = []
         for action in actions:
             entry = action.entry
             if action.tie is None and self._is_there(entry):
@@ -216,11 +220,12 @@ class Hands:
             except Changed as error:
                 log.warning("put_back.refused", owner=str(self.owner), path=entry.path, reason=str(error))
                 kept.append(entry)
-            except (QuarantineUnsafe, OSError) as error:  # tried again at the next catch-up
+            except (QuarantineUnsafe, OSError) as error:
                 log.warning("put_back.refused", owner=str(self.owner), path=entry.path, reason=str(error))
+                failed.append(entry)
             else:
                 back.append((entry, Record(path, stat, entry.content, action.tie)))
-        return back, ended, kept
+        return back, ended, kept, failed
 
     def _is_there(self, entry: Entry) -> bool:
         """Whether the same content is at the entry's path already, for what no View tells of: a sidecar."""

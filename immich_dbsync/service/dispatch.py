@@ -113,7 +113,7 @@ class Dispatch:
     async def carry_out(self, view: View, plan: Sequence[Action], later: Sequence[Upload]) -> set[AssetId]:
         """Do or queue what the plan says, but for requests: those are for who looks.
 
-        Returns the assets whose files should have gone to quarantine but could not.
+        Returns the assets whose files should have gone to quarantine, or come back from there, but could not.
         """
         stuck: set[AssetId] = set()
         # Removals come first: they are what somebody waits for.
@@ -126,7 +126,7 @@ class Dispatch:
             await self.hands.drop(drops)
         if holds := _of(plan, PutOnHold):
             await self.hands.hold(view, holds)
-        await self._do_quarantined(plan)
+        stuck |= await self._do_quarantined(plan)
         await self._remember(view, [*plan, *later])
         for upload in later:
             self._todo.wait_behind(upload.content, upload.paths)
@@ -137,16 +137,16 @@ class Dispatch:
         self._leave(view, _of(plan, Leave))
         return stuck
 
-    async def _do_quarantined(self, plan: Sequence[Action]) -> None:
-        """Rows 15 and 16."""
-        if put_back := _of(plan, PutBack):
-            await self.hands.put_back(put_back)
+    async def _do_quarantined(self, plan: Sequence[Action]) -> set[AssetId]:
+        """Rows 15 and 16; returns the assets whose files should have come back but could not."""
+        failed = await self.hands.put_back(put_back) if (put_back := _of(plan, PutBack)) else []
         if superseded := _of(plan, Supersede):
             await self.hands.supersede(superseded)
         if gone := _of(plan, NoteGone):
             await self.hands.note_gone(gone)
         if purges := _of(plan, Purge):
             await self.hands.purge(purges)
+        return {entry.asset_id for entry in failed}
 
     async def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> set[AssetId]:
         """Rows 4 and 7, unless it is so much that a person should look first."""

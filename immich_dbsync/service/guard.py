@@ -61,7 +61,7 @@ class Guard:
 
     async def judge(self, direction: Direction, paths: Collection[RelPath]) -> Why | None:
         """Why these deletions are to wait for a person; None when they may be carried out."""
-        past = self._recent(direction)
+        past = await self._still(direction)
         total = {*paths, *(each.path for each in past)}
         if len(total) > self._limits[direction].minimum:
             # What was carried out has no record any more, and was synced before.
@@ -77,7 +77,7 @@ class Guard:
 
         Judged as a whole, before the first file is looked at.
         """
-        past = self._recent(Direction.IMMICH)
+        past = await self._still(Direction.IMMICH)
         lost = await self.holds.lost(self.owner, assets)
         total = lost + len(past)
         synced = await self.holds.synced(self.owner) + sum(not each.held for each in past)
@@ -92,6 +92,15 @@ class Guard:
         """The hold that deletions of this pass belong to."""
         since = await self.holds.now() - timedelta(seconds=WINDOW_S)
         return await self.holds.open(self.owner, direction, why.value, since)
+
+    async def _still(self, direction: Direction) -> deque[_Past]:
+        """The deletions of this pass but for those that were held and are none any more: the files are back, say."""
+        past = self._recent(direction)
+        if held := {each.path for each in past if each.held}:
+            ended = held - await self.holds.held_of(self.owner, held)
+            past = deque(each for each in past if not (each.held and each.path in ended))
+            self._past[direction] = past
+        return past
 
     def _recent(self, direction: Direction) -> deque[_Past]:
         past, begin = self._past[direction], self._clock() - WINDOW_S

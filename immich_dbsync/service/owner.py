@@ -40,6 +40,7 @@ class OwnerSync:
         self.queues = Queues()
         self.unclaimed = True  # something that was sent may have to be taken back
         self.claiming = False  # that is being found out, or could not be told yet
+        self.entries_left = False  # files that should have come back from quarantine, of which no event tells
         self.asked = asyncio.Event()
         self.asked.set()  # what was asked before this service began is to be answered as well
         self.to_scan: set[bytes] = set()
@@ -121,12 +122,14 @@ class OwnerSync:
     async def look(
         self, paths: Collection[RelPath] = (), assets: Collection[AssetId] = (), entries: Collection[int] = ()
     ) -> set[AssetId]:
-        """Observe, decide and do; returns the assets on whose evidence a file should have gone but could not."""
+        """Observe, decide and do; returns the assets whose file should have gone or come but could not."""
         seen, whole, plan, stuck = await self._see_to(paths, assets, entries)
         if not seen.view.healthy:
             stuck |= {*assets}  # whatever happened to them waits until the folder is well again
         elif assets:
             stuck |= self._undecided(seen.view, whole, plan) & {*assets}
+        elif entries and stuck:
+            self.entries_left = True
         await self._mind_owner(active=seen.view.owner_active)
         self.queues.request(plan)
         self._forget_digests(seen.view, plan, paths)

@@ -31,6 +31,7 @@ BACKLOG = 5000
 
 _ROOM_S = 0.05  # between two looks whether the backlog has shrunk
 _HEALTH_S = 3.0  # between two looks at a root's markers
+_STALL_S = 3.0  # more than that between two looks: the process was not running
 _JITTER = 0.1  # of the time between two scans, so that owners do not scan at the same moment for ever
 
 
@@ -39,10 +40,7 @@ async def catch_up(sync: OwnerSync) -> None:
     await sync.store.clean_requests(sync.owner, sync.queues.requesting)
     if sync.known.unfamiliar is not Why.SETTINGS_CHANGED:  # else all of it waits for a person anyway, and says why
         await sync.judge_lost(None)
-    retention = sync.parts.rules.retention_ns
-    over = None if retention is None else timedelta(microseconds=retention // 1000)
-    for entries in batches(await sync.store.catch_up_entries(sync.owner, over), BATCH):
-        await sync.look(entries=entries)
+    await catch_up_entries(sync)
     after = b""
     while paths := await sync.store.catch_up_paths(sync.owner, after, BATCH):
         await sync.look(paths)
@@ -50,6 +48,14 @@ async def catch_up(sync: OwnerSync) -> None:
         await _room(sync)
     for hold in await sync.close_holds():
         log.info("hold.closed", owner=str(sync.owner), hold=hold)
+
+
+async def catch_up_entries(sync: OwnerSync) -> None:
+    """The part of ``catch_up`` that is about files in quarantine."""
+    retention = sync.parts.rules.retention_ns
+    over = None if retention is None else timedelta(microseconds=retention // 1000)
+    for entries in batches(await sync.store.catch_up_entries(sync.owner, over), BATCH):
+        await sync.look(entries=entries)
 
 
 async def _room(sync: OwnerSync) -> None:
@@ -150,9 +156,22 @@ class Rounds:
         raise RootLost(Health.MISSING)
 
     async def _mind_health_forever(self) -> None:
-        """Tell `status` when the root's health changes, and look at everything when it is well again."""
-        sync, before = self._sync, Health.OK
+        """Tell `status` when the root's health changes, and look at everything when it is well again.
+
+        Also where the process stood still for a while, asleep or stopped: the kernel keeps so many events and no more,
+        and watchfiles does not tell when some were lost.
+        """
+        sync, before, attempt = self._sync, Health.OK, 0
+        retry_at = slept_at = time.monotonic()
         while True:
+            if time.monotonic() - slept_at > _HEALTH_S + _STALL_S:
+                log.warning("service.stood_still", owner=str(sync.owner), advice="comparing everything")
+                sync.scan()
+            if sync.entries_left and time.monotonic() >= retry_at:
+                sync.entries_left = False
+                await catch_up_entries(sync)
+                attempt = attempt + 1 if sync.entries_left else 0
+                retry_at = time.monotonic() + sync.todo.pause(attempt)
             observer = sync.parts.observer
             state = await observer.health()
             if state is not before:
@@ -165,6 +184,7 @@ class Rounds:
                 sync.scan()
             before = state
             await sync.mind_owner()
+            slept_at = time.monotonic()
             await asyncio.sleep(_HEALTH_S)
 
     # --- scans ---

@@ -140,6 +140,11 @@ class Session:
         finally:
             self._hashers.shutdown(wait=False, cancel_futures=True)
 
+    def continued(self) -> None:
+        """The process was stopped and goes on: the kernel may have dropped events of files meanwhile."""
+        for sync in self._syncs.values():
+            sync.scan()
+
     async def once(self, account: Account, work: Callable[[Answers], Awaitable[None]]) -> bool:
         """Sync one owner for as long as ``work`` takes; False where another instance is their service already.
 

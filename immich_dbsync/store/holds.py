@@ -127,6 +127,10 @@ class Holds:
 
     # --- asking ---
 
+    async def held_of(self, owner: OwnerId, paths: Collection[RelPath]) -> set[RelPath]:
+        """Which of these paths are on hold now."""
+        return {RelPath(row["path"]) for row in await self._fetch("held_of", owner, list(paths))}
+
     async def ask(self, owner: OwnerId, kind: str, arguments: dict[str, Any] | None = None) -> int:
         """Ask the service of this owner; returns the number of the ask."""
         ask = int(await self._value("ask_add", owner, kind, json.dumps(arguments or {})))

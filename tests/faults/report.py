@@ -18,6 +18,10 @@ class Report:
         else:
             self._record("not reached", f"{fault}: {point}")
 
+    def times(self, fault: str) -> int:
+        """How often it was injected so far."""
+        return self._times[fault]
+
     def survived(self, fault: str, *, in_flight: object, note: str = "") -> None:
         """All of it was survived: nothing lost, nothing twice, as the test has just checked."""
         self._record("fault", [fault, self._times[fault], str(in_flight), note])

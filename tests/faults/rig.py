@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import aiohttp
@@ -23,7 +24,9 @@ from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
 from tests.acceptance.commands import command, environment
 from tests.contract.target import upload_parts
-from tests.faults.points import ARMED, FOLDER_VARIABLE, TRACE
+from tests.faults import points, seam
+from tests.faults.points import ARMED, TRACE
+from tests.faults.proxy import Proxy
 from tests.forked import Forked
 from tests.waiting import until
 
@@ -35,6 +38,7 @@ QUICK = {
     "IMMICH_DBSYNC_HOLD_MIN": "100000",
     "IMMICH_DBSYNC_LOG_FORMAT": "json",
 }
+_TOLD = 60  # last lines of the service's log that are shown when a test fails
 _OLD = 1_700_000_000
 _numbers = itertools.count()
 
@@ -75,12 +79,15 @@ class Rig:
 
     def environment(self) -> dict[str, str]:
         return environment(
-            self.stage.environment() | self.settings | {FOLDER_VARIABLE: str(self.control), "PYTHONPATH": str(CHECKOUT)}
+            self.stage.environment()
+            | self.settings
+            | dict.fromkeys((points.FOLDER_VARIABLE, seam.FOLDER_VARIABLE), str(self.control))
+            | {"PYTHONPATH": str(CHECKOUT)}
         )
 
-    def start(self, *, with_points: bool = False, before: Sequence[str] = ()) -> None:
-        """Start the command, as it is installed or with its crash points."""
-        module = "tests.faults.points" if with_points else "immich_dbsync"
+    def start(self, *, with_points: bool = False, with_seam: bool = False, before: Sequence[str] = ()) -> None:
+        """Start the command: as it is installed, with its crash points, or on a kernel that can be made to fail."""
+        module = "tests.faults.points" if with_points else "tests.faults.seam" if with_seam else "immich_dbsync"
         env = self.environment()
         with self.stage.log.open("ab") as log:
             if before:
@@ -112,6 +119,12 @@ class Rig:
         except subprocess.TimeoutExpired:
             return False
 
+    def peak_memory(self) -> int:
+        """The most bytes that were resident since it began."""
+        assert self.process is not None
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
     def log(self) -> str:
         return self.stage.log.read_text(errors="replace")
 
@@ -141,18 +154,27 @@ class Rig:
     def folder(self) -> Path:
         return self.stage.folder
 
-    def put(self, name: str, content: bytes) -> None:
+    def put(self, name: str, content: bytes, *, mtime: float = _OLD) -> None:
         """A file arrives, whole, under its name at once, with an old mtime."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(".syncthing.part.tmp")
         part.write_bytes(content)
-        os.utime(part, (_OLD, _OLD))
+        os.utime(part, (mtime, mtime))
         part.rename(path)
 
     def files(self) -> dict[str, bytes]:
         """Every file that is not hidden: path and content."""
         return _contents(self.folder, hidden=False)
+
+    def switch(self, name: str, text: str | None = "") -> None:
+        """Set a switch of the seam's kernel, or take it away."""
+        path = self.control / name
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            (self.control / ".switch").write_text(text)
+            (self.control / ".switch").rename(path)
 
     def quarantined(self) -> list[bytes]:
         """The contents of all files in quarantine."""
@@ -257,8 +279,7 @@ class Rig:
         try:
             await until(check, seconds=seconds)
         except AssertionError:
-            tail = "\n".join(self.log().splitlines()[-25:])
-            raise AssertionError(f"not within {seconds} s: {last}\n{tail}") from None
+            raise AssertionError(f"not within {seconds} s: {last}") from None
 
     async def scanned(self, *, since: object = None, seconds: float = 20.0) -> None:
         """Return when a full scan has been worked off that is later than ``since``."""
@@ -282,6 +303,11 @@ class Rig:
         assert done.code == 0, done
         difference = await self.difference()
         assert not difference, difference
+
+    async def nothing_is_trashed_but(self, wanted: Wanted) -> None:
+        """No asset is in the trash that is not wanted there."""
+        trashed = {key for key, status in (await self.library()).items() if status != "active"}
+        assert trashed <= {key for key, status in wanted.library.items() if status == "trashed"}
 
     async def nothing_is_lost(self, contents: Iterable[bytes]) -> None:
         """Every one of these is in the folder, in quarantine or in the library, unless it was deleted for good."""
@@ -315,6 +341,18 @@ def _short(value: object) -> str:
     return repr(value)[:40]
 
 
+@asynccontextmanager
+async def by_tcp(rig: Rig) -> AsyncIterator[Proxy]:
+    """The service reaches its database by TCP, so that it needs no right to the folder of PostgreSQL's socket."""
+    parts = urlsplit(rig.stage.database_url)
+    async with Proxy(Path(parse_qs(parts.query)["host"][0], ".s.PGSQL.5432")) as proxy:
+        rig.settings["IMMICH_DBSYNC_DATABASE_URL"] = proxy.url(parts.path[1:])
+        try:
+            yield proxy
+        finally:
+            rig.kill()
+
+
 async def second_user(rig: Rig) -> UUID:
     """Another user whose folder is synced, with nothing in it."""
     stage = rig.stage
@@ -335,5 +373,8 @@ async def rigged(database_url: str, version: ImmichVersion, **settings: str) -> 
         rig.settings |= {f"IMMICH_DBSYNC_{name.upper()}": value for name, value in settings.items()}
         try:
             yield rig
+        except BaseException:
+            sys.stderr.write("\n".join(rig.log().splitlines()[-_TOLD:]))
+            raise
         finally:
             rig.kill()

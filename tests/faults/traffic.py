@@ -42,6 +42,13 @@ class Traffic:
                 count += 2
         return count
 
+    async def immich_deeds(self, rounds: int, *, files: bool = True) -> None:
+        """So many rounds of what is done in Immich alone; ``files`` false: to assets whose files are there or not."""
+        for _ in range(rounds):
+            if files:
+                await self._restore()
+            await self._trash()
+
     async def arrivals(self, count: int) -> None:
         """So many new files, one soon after the other."""
         for _ in range(count):

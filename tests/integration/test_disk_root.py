@@ -157,6 +157,14 @@ def test_a_file_that_is_gone_is_gone_however_it_went(root: Root, folder: Path) -
             root.open_file(RelPath(path))
 
 
+def test_a_time_beyond_64_bits_of_nanoseconds_is_the_last_that_fits() -> None:
+    """Btrfs and tmpfs keep any: a file of the year 9999 must not keep a whole folder from being recorded."""
+    last = (1 << 63) - 1
+    assert at.bounded(253_402_300_800 * 10**9) == last
+    assert at.bounded(-(10**30)) == -last - 1
+    assert at.bounded(1_700_000_000_123_456_789) == 1_700_000_000_123_456_789
+
+
 @pytest.mark.parametrize(
     "name", [b"\xff\xfe.jpg", b"n" * 251 + b".jpg", b"a\n\x1b[2J.jpg", b"-rf.jpg", b"e\xcc\x81.jpg"]
 )

@@ -555,6 +555,19 @@ async def test_a_hold_ends_when_all_its_files_came_back(sync: Harness) -> None:
     assert sync.requests == [UPLOAD] * 3
 
 
+async def test_files_that_came_back_do_not_count_towards_the_next_deletion(sync: Harness) -> None:
+    put(sync, 60)
+    await sync.start()
+    remove(sync, range(60))
+    hold = await sync.held(60)
+    put(sync, 60)
+    await sync.idle()
+    remove(sync, [7])
+    await sync.becomes(tiny(7), "trashed")
+    await released(sync)
+    assert hold.id not in [each.id for each in await sync.holds()]
+
+
 async def test_a_hold_does_not_end_before_its_files_belong_to_it(
     sync: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
