@@ -6,10 +6,11 @@ import itertools
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -324,10 +325,9 @@ def _contents(root: Path, *, hidden: bool) -> dict[str, bytes]:
         for name in names:
             if hidden or not name.startswith("."):
                 path = Path(folder, name)
-                try:
-                    found[str(path.relative_to(root))] = path.read_bytes()
-                except FileNotFoundError:
-                    continue  # it is on its way
+                with suppress(FileNotFoundError):  # it is on its way
+                    if stat.S_ISREG(path.lstat().st_mode) and path.lstat().st_nlink == 1:
+                        found[str(path.relative_to(root))] = path.read_bytes()
     return found
 
 
