@@ -42,6 +42,10 @@ class Traffic:
                 count += 2
         return count
 
+    def trashed_since(self, rounds: int) -> list[tuple[str, bytes]]:
+        """The files whose assets were trashed in so many last rounds, and not restored since."""
+        return self._trashed[-rounds:]
+
     async def immich_deeds(self, rounds: int, *, files: bool = True) -> None:
         """So many rounds of what is done in Immich alone; ``files`` false: to assets whose files are there or not."""
         for _ in range(rounds):

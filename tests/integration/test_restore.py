@@ -7,6 +7,7 @@ import pytest
 from immich_dbsync.demo.cluster import Cluster
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.store import install
+from tests.backups import backup, restore
 from tests.databases import MAJORS, NEWEST, Servers
 from tests.integration.assets import (
     TRASH,
@@ -40,30 +41,6 @@ def place(request: pytest.FixtureRequest, servers: Servers) -> Iterator[tuple[Cl
         yield cluster, name, role
 
 
-def _backup(cluster: Cluster, name: str, role: str) -> str:
-    return cluster.dump(name, "--clean", "--if-exists", user=role)
-
-
-def _restore(cluster: Cluster, name: str, role: str, backup: str) -> None:
-    """End all sessions, then in one transaction drop the schema public and play the dump; stop at the first error."""
-    with connected(cluster.url()) as connection:
-        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
-    path = cluster.folder / f"{name}.sql"
-    path.write_text(f"drop schema public cascade;\ncreate schema public;\n{backup}", encoding="utf-8")
-    path.chmod(0o644)
-    cluster._run(
-        "psql",
-        "--quiet",
-        "--no-psqlrc",
-        "--single-transaction",
-        "--set=ON_ERROR_STOP=on",
-        f"--host={cluster.folder}",
-        f"--username={role}",
-        f"--dbname={name}",
-        f"--file={path}",
-    )
-
-
 def _fill(cluster: Cluster, name: str) -> None:
     with connected(cluster.url(name)) as connection:
         assets = add_assets(connection, add_person(connection), 3)
@@ -82,10 +59,10 @@ def test_a_backup_with_the_version_that_is_installed(place: tuple[Cluster, str, 
     own = url_of(cluster, name, role)
     install.install(own)
     _fill(cluster, name)
-    backup = _backup(cluster, name, role)
+    dump = backup(cluster, name, role)
     with connected(own) as connection:
         connection.execute("truncate immich_dbsync_v1.events")
-    _restore(cluster, name, role, backup)
+    restore(cluster, name, role, dump)
     assert install.verify(own) == install.Report()
     with connected(own) as connection:
         assert len(events(connection)) == 1
@@ -95,10 +72,10 @@ def test_a_backup_with_the_version_that_is_installed(place: tuple[Cluster, str, 
 def test_a_backup_from_before_we_came(place: tuple[Cluster, str, str]) -> None:
     cluster, name, role = place
     own = url_of(cluster, name, role)
-    backup = _backup(cluster, name, role)
+    dump = backup(cluster, name, role)
     install.install(own)
     _fill(cluster, name)
-    _restore(cluster, name, role, backup)
+    restore(cluster, name, role, dump)
     assert install.verify(own).differences == (
         "trigger immich_dbsync_v1_deleted is missing",
         "trigger immich_dbsync_v1_updated is missing",
@@ -117,12 +94,12 @@ def test_a_backup_with_another_version_than_is_installed(place: tuple[Cluster, s
     own = url_of(cluster, name, role)
     install.install(own)
     _fill(cluster, name)
-    backup = _backup(cluster, name, role)
+    dump = backup(cluster, name, role)
     if not beside:
         install.remove(own)
     with connected(own) as connection:
         connection.execute(NEXT_VERSION)
-    _restore(cluster, name, role, backup)
+    restore(cluster, name, role, dump)
     report = install.verify(own)
     assert report.differences == ()
     assert report.warnings == ("schema immich_dbsync_v2 of another version of immich-dbsync is there too",)
@@ -134,7 +111,7 @@ def test_a_backup_with_us_after_we_were_removed(place: tuple[Cluster, str, str])
     own = url_of(cluster, name, role)
     install.install(own)
     _fill(cluster, name)
-    backup = _backup(cluster, name, role)
+    dump = backup(cluster, name, role)
     install.remove(own)
-    _restore(cluster, name, role, backup)
+    restore(cluster, name, role, dump)
     assert install.verify(own) == install.Report()
