@@ -1,4 +1,4 @@
-# Verbs: demo, test, soak, mutants, lint, fix, lock, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
+# Verbs: demo, test, faults, soak, mutants, lint, fix, lock, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,10 +8,10 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak mutants lint fix lock clean
+.PHONY: help demo test faults soak soak-model soak-service mutants lint fix lock clean
 
 help:           ## this list
-	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,12 +22,20 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP)  ## the whole loop on an embedded PostgreSQL and a stand-in Immich
 	@$(BIN)/immich-dbsync demo
 
-test: $(STAMP)  ## every test, on real PostgreSQL servers, one worker for each core
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal $(PYTEST)
+test: $(STAMP)  ## every test but the long ones, on real PostgreSQL servers, one worker for each core
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal -m "not long" $(PYTEST)
 
-soak: $(STAMP)  ## 5,000 random examples of deeds on both sides, from another seed each time
+faults: $(STAMP) ## everything that can go wrong, the long ones too, with a table of what was survived
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal tests/faults $(PYTEST)
+
+soak: soak-model soak-service ## both of these
+
+soak-model: $(STAMP) ## 5,000 random examples of deeds on both sides, from another seed each time
 	MODEL_EXAMPLES=5000 MODEL_FIRST=$${MODEL_FIRST:-$$(date +%s)} \
 	  $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal tests/model
+
+soak-service: $(STAMP) ## the service as a process for an hour, with faults on both sides
+	$(BIN)/python -m tests.faults.soak $(SOAK)
 
 mutants: $(STAMP) ## take out each guard of a removal in turn; a test has to miss it
 	$(BIN)/python -m tests.mutation.run

@@ -87,12 +87,17 @@ def remove(as_json: AsJson = False) -> None:
 
 
 @app.command(name="sql")
-def print_sql() -> None:
+def print_sql(
+    role: Annotated[
+        str | None,
+        typer.Option(help="Print the rights instead that this role needs to run the service: the least that works."),
+    ] = None,
+) -> None:
     """Print what install runs, for review or for psql. Touches no database.
 
     Example: immich-dbsync triggers sql | less
     """
-    typer.echo(store.script(), nl=False)
+    typer.echo(store.script() if role is None else store.grants(role), nl=False)
 
 
 async def _running(url: str) -> bool:

@@ -134,6 +134,12 @@ def script(patience: Patience = _PATIENCE) -> str:
     return f"begin;\nset local lock_timeout = '{_milliseconds(patience)}ms';\n\n{blocks}\n\ncommit;\n"
 
 
+def grants(role: str) -> str:
+    """The statements that give a role the least that the service needs. Needs no database."""
+    name = role.replace('"', '""')
+    return sql.block("schema/grants", "grants").replace(':"role"', f'"{name}"') + "\n"
+
+
 def _mend(connection: _Connection, situation: _Situation) -> tuple[str, ...]:
     rows = _catalog(connection)
     parts = expected.repairs(rows)

@@ -120,11 +120,18 @@ class Rig:
         except subprocess.TimeoutExpired:
             return False
 
+    def memory(self) -> int:
+        """The bytes that are resident."""
+        return self._status("VmRSS")
+
     def peak_memory(self) -> int:
         """The most bytes that were resident since it began."""
+        return self._status("VmHWM")
+
+    def _status(self, name: str) -> int:
         assert self.process is not None
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
     def log(self) -> str:
         return self.stage.log.read_text(errors="replace")

@@ -16,6 +16,7 @@ from immich_dbsync.demo.stage import PERMISSIONS
 from immich_dbsync.demo.tables import ImmichVersion
 from tests.acceptance.commands import command
 from tests.faults.front import Front, answers, dribbles, loses_the_answer, resets_in_the_middle
+from tests.faults.parts import parts
 from tests.faults.report import Report
 from tests.faults.rig import Rig, picture, rigged, sha1
 from tests.faults.traffic import Traffic
@@ -138,7 +139,9 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name", parts(FAULTS, always=["down for long", "429 with Retry-After", "answer lost after it was done"])
+)
 async def test_faults_of_the_server(library_url: str, immich_version: ImmichVersion, name: str, report: Report) -> None:
     async with world_of(library_url, immich_version) as world:
         rig, traffic = world.rig, world.traffic

@@ -12,6 +12,7 @@ from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.model import Decision, OwnerId
 from immich_dbsync.service.asks import DECIDED, RESYNC
 from immich_dbsync.store.holds import Holds
+from tests.faults.parts import parts
 from tests.faults.report import Report
 from tests.faults.rig import Rig, picture, rigged
 from tests.waiting import until
@@ -165,7 +166,7 @@ ACTIONS = {
 }
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", parts(ACTIONS, always=["upload", "quarantine", "move", "approve"]))
 async def test_killed_at_every_point(
     library_url: str, immich_version: ImmichVersion, action: str, report: Report
 ) -> None:

@@ -20,6 +20,7 @@ from immich_dbsync.demo.server import StandIn
 from immich_dbsync.demo.tables import ImmichVersion, create_tables
 from tests.databases import MAJORS, NEWEST, Servers
 from tests.faults.meter import LONGEST_WAIT_MS, Meter
+from tests.faults.parts import parts
 from tests.faults.proxy import Proxy
 from tests.faults.report import Report
 from tests.faults.rig import Rig, rigged, second_user
@@ -218,7 +219,7 @@ FAULTS: dict[str, Fault] = {
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", parts(FAULTS, always=["connections cut", "notifications lost", "triggers dropped"]))
 async def test_faults_of_the_database(
     library_url: str, immich_version: ImmichVersion, name: str, report: Report
 ) -> None:
@@ -242,7 +243,7 @@ async def mortal(version: ImmichVersion, data: Path | None = None) -> AsyncItera
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
+@pytest.mark.parametrize("mode", parts(["fast", "immediate"], always=["immediate"]))
 async def test_the_server_restarts(immich_version: ImmichVersion, mode: str, report: Report) -> None:
     async with mortal(immich_version) as (cluster, world):
 
@@ -263,6 +264,7 @@ async def test_the_server_restarts(immich_version: ImmichVersion, mode: str, rep
 
 
 @pytest.mark.newest
+@pytest.mark.long
 async def test_the_servers_disk_is_full(immich_version: ImmichVersion, report: Report) -> None:
     """Immich's statements fail then as well, on their own account: nobody is measured."""
     with small_disk(256) as place:
@@ -292,6 +294,7 @@ def role(servers: Servers, database_url: str) -> str:
 
 
 @pytest.mark.newest
+@pytest.mark.long
 async def test_our_rights_are_revoked(
     database_url: str, role: str, immich_version: ImmichVersion, report: Report
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from immich_dbsync.demo.tables import ImmichVersion
 from tests.acceptance.commands import command, without_override
+from tests.faults.parts import parts
 from tests.faults.report import Report
 from tests.faults.rig import Rig, by_tcp, picture, rigged, sha1
 from tests.faults.traffic import Traffic
@@ -102,7 +103,7 @@ async def test_files_that_do_not_keep_still(library_url: str, immich_version: Im
 # --- rights ---
 
 
-@pytest.mark.parametrize("what", ["file", "folder", "root"])
+@pytest.mark.parametrize("what", parts(["file", "folder", "root"], always=["folder"]))
 async def test_permission_denied(library_url: str, immich_version: ImmichVersion, what: str, report: Report) -> None:
     """To a service that may read only what its user may. What can't be read is not taken for deleted."""
     name = f"folder: permission denied, {what}"
@@ -159,6 +160,7 @@ async def on_a_disk_of_its_own(url: str, version: ImmichVersion, *, inodes: int 
                 rig.kill()
 
 
+@pytest.mark.long
 async def test_a_file_system_turns_read_only(library_url: str, immich_version: ImmichVersion, report: Report) -> None:
     """What Immich deleted leaves the folder once it can."""
     async with on_a_disk_of_its_own(library_url, immich_version) as (rig, place):
@@ -223,6 +225,7 @@ async def test_no_rename_reaches_the_quarantine(
         report.survived("folder: EXDEV", in_flight="36 deeds")
 
 
+@pytest.mark.long
 async def test_a_disk_that_can_not_be_read(library_url: str, immich_version: ImmichVersion, report: Report) -> None:
     """EIO: the file is left alone, all others go on; read again when somebody asks."""
     async with rigged(library_url, immich_version) as rig:
@@ -274,6 +277,7 @@ async def test_the_root_is_unmounted(
         report.survived("folder: root unmounted", in_flight="8 deeds")
 
 
+@pytest.mark.long
 async def test_the_root_is_replaced(library_url: str, immich_version: ImmichVersion, report: Report) -> None:
     async with rigged(library_url, immich_version) as rig:
         traffic = Traffic(rig)
@@ -298,6 +302,7 @@ async def test_the_root_is_replaced(library_url: str, immich_version: ImmichVers
         report.survived("folder: root replaced", in_flight="8 deeds")
 
 
+@pytest.mark.long
 async def test_the_root_is_emptied(library_url: str, immich_version: ImmichVersion, report: Report) -> None:
     """That waits for a person; with the files back there is nothing to be decided any more."""
     async with rigged(library_url, immich_version) as rig:
@@ -347,6 +352,7 @@ async def test_the_queue_of_events_overflows(library_url: str, immich_version: I
         report.survived("folder: inotify queue overflows", in_flight="12 deeds")
 
 
+@pytest.mark.long
 async def test_the_limit_of_watches_is_reached(library_url: str, immich_version: ImmichVersion, report: Report) -> None:
     """In a user namespace with a limit of its own: polled instead, and said with what to do."""
     limited = 'echo 4 > /proc/sys/user/max_inotify_watches; exec "$@"'

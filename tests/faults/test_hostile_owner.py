@@ -14,6 +14,7 @@ import pytest
 
 from immich_dbsync.demo.tables import ImmichVersion
 from tests.acceptance.commands import command
+from tests.faults.parts import parts
 from tests.faults.report import Report
 from tests.faults.rig import Rig, picture, rigged, second_user, sha1
 from tests.forked import Forked
@@ -261,7 +262,7 @@ FORGED: dict[str, Callable[[World, Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("how", FORGED)
+@pytest.mark.parametrize("how", parts(FORGED, always=["the quarantine is a link"]))
 async def test_a_forged_state_folder(library_url: str, immich_version: ImmichVersion, how: str, report: Report) -> None:
     """Nothing is moved through it, nothing counts as deleted under it, and Ada's sync goes on."""
     name = f"hostile owner: {how}"
@@ -314,7 +315,7 @@ async def test_a_forged_state_folder(library_url: str, immich_version: ImmichVer
 # --- races ---
 
 
-@pytest.mark.parametrize("what", ["files", "state"])
+@pytest.mark.parametrize("what", parts(["files", "state"], always=["files"]))
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3))])
 async def test_a_racing_owner(
     library_url: str, immich_version: ImmichVersion, seed: int, what: str, report: Report
