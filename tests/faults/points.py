@@ -27,6 +27,7 @@ TRACE, ARMED = "trace", "armed"
 """Files in the folder: every point that was passed, a line each; the point to end at, and how often it is passed."""
 
 DISK = ("rename", "unlink", "mkdir", "rmdir", "create", "link")
+REQUESTS = ("POST /api/assets", "DELETE /api/assets", "POST /api/trash/restore/assets", "PUT /api/assets/copy")
 _WRITES = re.compile(r"\b(insert into|update|delete from)\s+(only\s+)?(immich_dbsync_v1|public)\.", re.IGNORECASE)
 _FILES = ("store", "holds", "immich")
 

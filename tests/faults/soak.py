@@ -59,6 +59,7 @@ class People:
         self._free: list[str] = []
         self._trashed: list[bytes] = []  # contents whose assets are in the trash
         self._place: dict[bytes, str] = {}  # where a content was last
+        self._taken_out: set[bytes] = set()  # contents whose file Immich's deletion took to quarantine
         self.contents: list[bytes] = []
 
     def at_rest(self) -> None:
@@ -138,29 +139,28 @@ class People:
         content = self._rig.wanted.files.pop(self._free.pop())
         await again(lambda: self._rig.trash(content))
         self._rig.want(trashed=[content])
+        self._taken_out.add(content)
         return True
 
     async def bring_back(self) -> bool:
         """A picture that is in the trash arrives in the folder again, elsewhere."""
         if not self._trashed:
             return False
-        self._put(self._name(), self._trashed.pop())
+        content = self._trashed.pop()
+        self._taken_out.discard(content)
+        self._put(self._name(), content)
         return True
 
     async def restore(self) -> bool:
         """A picture is taken out of Immich's trash: its file comes back where the quarantine has it."""
-        kept = {*self._rig.quarantined()}
-        found = [content for content in self._trashed if content in kept and self._vacant(content)]
-        if not found:
+        content = next((content for content in self._trashed if content in self._taken_out), None)
+        if content is None:
             return False
-        content = found[0]
         self._trashed.remove(content)
+        self._taken_out.remove(content)
         await again(lambda: self._rig.restore(content))
         self._rig.want({self._place[content]: content})
         return True
-
-    def _vacant(self, content: bytes) -> bool:
-        return self._place[content] not in self._rig.wanted.files
 
     async def delete_for_good(self) -> bool:
         if not self._trashed:
