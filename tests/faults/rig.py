@@ -73,6 +73,7 @@ class Rig:
         self.process: Forked | subprocess.Popen[bytes] | None = None
         self.settings: dict[str, str] = dict(QUICK)
         self.web_key = stage.key  # what the user's own requests carry
+        self._texts: dict[bytes, bytes] = {}  # how a content begins, by its SHA-1
         self.control = stage.home / "points"
         self.control.mkdir()
 
@@ -235,10 +236,12 @@ class Rig:
     def want(self, files: Mapping[str, bytes] | None = None, **statuses: Iterable[bytes]) -> None:
         """These files are wanted as well, and these contents with that status: active, trashed or gone."""
         for name, content in (files or {}).items():
+            self._texts[sha1(content)] = content[:30]
             self.wanted.files[name] = content
             self.wanted.library[sha1(content)] = "active"
         for status, contents in statuses.items():
             for content in contents:
+                self._texts[sha1(content)] = content[:30]
                 if status == "gone":
                     self.wanted.library.pop(sha1(content), None)
                     self.wanted.gone.add(content)
@@ -257,7 +260,8 @@ class Rig:
         if files != self.wanted.files:
             return f"files: {_differ(files, self.wanted.files)}"
         if library != self.wanted.library:
-            return f"library: {_differ(library, self.wanted.library)}"
+            named, wanted = ({self._named(k): v for k, v in each.items()} for each in (library, self.wanted.library))
+            return f"library: {_differ(named, wanted)}"
         rows = await self.stage.connection.fetch(
             "select path, sha1, asset_id is not null as tied, hold_id is not null as held"
             " from immich_dbsync_v1.records where owner_id = $1",
@@ -274,6 +278,9 @@ class Rig:
             "select count(*) from immich_dbsync_v1.events where owner_id = $1", self.stage.user
         )
         return f"{left} events" if left else ""
+
+    def _named(self, digest: bytes) -> str:
+        return self._texts.get(digest, digest).decode(errors="backslashreplace").rstrip("\0")
 
     async def agrees(self, *, seconds: float = 20.0) -> None:
         """Return when the world is as it is wanted."""

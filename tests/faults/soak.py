@@ -11,8 +11,10 @@ import asyncio
 import json
 import logging
 import random
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -220,7 +222,7 @@ class World:
         return heal
 
     async def stopped(self) -> Heal:
-        assert await self.rig.stop() == 0
+        assert await self.rig.stop() in {0, -signal.SIGTERM}  # the latter where it had only just been started
         self.lives += 1
 
         async def heal() -> None:
@@ -341,11 +343,26 @@ async def _worlds(chosen: random.Random) -> AsyncIterator[World]:
             rig.stage.connection.terminate()
 
 
-async def soak(minutes: float, chosen: random.Random) -> Figures:
-    """Work and fail for so long; AssertionError at the first thing that is wrong."""
+@asynccontextmanager
+async def _kept_log(rig: Rig, log: Path) -> AsyncIterator[None]:
+    """Where it goes wrong, the service's whole log and the history of all files are kept beside each other."""
+    try:
+        yield
+    except BaseException:
+        shutil.copy(rig.stage.log, log)
+        rows = await rig.stage.connection.fetch(
+            "select at, action, cause, path from immich_dbsync_v1.history order by id"
+        )
+        records = await rig.stage.connection.fetch("select * from immich_dbsync_v1.records")
+        log.with_suffix(".history").write_text("\n".join(repr(tuple(row)) for row in (*rows, *records)))
+        raise
+
+
+async def soak(minutes: float, chosen: random.Random, log: Path) -> Figures:
+    """Work and fail for so long; AssertionError at the first thing that is wrong, when the service's log is kept."""
     figures = Figures()
     began = time.monotonic()
-    async with _worlds(chosen) as world:
+    async with _worlds(chosen) as world, _kept_log(world.rig, log):
         rig = world.rig
         people = People(rig, chosen, figures.deeds)
         for _ in range(100):
@@ -402,14 +419,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--log", type=Path, default=Path(tempfile.gettempdir(), "immich-dbsync-soak.log"))
     parser.add_argument("--json", type=Path, help="write the figures there")
     given = parser.parse_args()
-    logging.getLogger("asyncpg").addHandler(logging.NullHandler())  # the stand-in's, while PostgreSQL restarts
+    for name in ("asyncpg", "aiohttp"):  # the stand-in's troubles, while PostgreSQL restarts and connections end
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
     seed = given.seed if given.seed is not None else int(time.time())
     try:
-        figures = asyncio.run(soak(given.minutes, random.Random(seed)))
+        figures = asyncio.run(soak(given.minutes, random.Random(seed), given.log))
     except BaseException:
-        print(f"seed {seed}", file=sys.stderr)  # noqa: T201
+        print(f"seed {seed}; the service's log is in {given.log}", file=sys.stderr)  # noqa: T201
         raise
     for title, counts in (("done by people", figures.deeds), ("faults survived", figures.faults)):
         print(f"{title}: {counts.total()}")  # noqa: T201

@@ -561,7 +561,7 @@ async def test_files_that_came_back_do_not_count_towards_the_next_deletion(sync:
     remove(sync, range(60))
     hold = await sync.held(60)
     put(sync, 60)
-    await sync.idle()
+    await released(sync)
     remove(sync, [7])
     await sync.becomes(tiny(7), "trashed")
     await released(sync)
