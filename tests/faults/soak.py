@@ -26,6 +26,7 @@ import asyncpg
 
 from immich_dbsync.demo.cluster import Cluster
 from immich_dbsync.demo.tables import create_tables
+from immich_dbsync.errors import RootUnusable
 from tests.databases import MAJORS, NEWEST
 from tests.faults.front import Answer, Front, answers, loses_the_answer, resets_in_the_middle
 from tests.faults.proxy import Proxy
@@ -269,6 +270,7 @@ class World:
         return _nothing
 
     async def database_restarted(self) -> Heal:
+        await self.rig.stage.immich.idle()  # Immich's jobs outlive a restart, the stand-in's do not
         await asyncio.to_thread(self.cluster.stop_server, self._random.choice(("fast", "immediate")))
         await asyncio.to_thread(self.cluster.start_server)
         self.rig.stage.connection.terminate()
@@ -315,6 +317,10 @@ class World:
         self.rig.folder.rename(aside)
         await asyncio.sleep(self._random.random() * 3)
         aside.rename(self.rig.folder)
+        process = self.rig.process
+        if process is not None and process.poll() == RootUnusable.exit_code:
+            # It had only just been started, and ends then with what to do about it; systemd starts it again.
+            self.rig.start()
         return _nothing
 
 
@@ -396,6 +402,8 @@ async def soak(minutes: float, chosen: random.Random, log: Path) -> Figures:
 async def _quiet(world: World, people: People, figures: Figures) -> None:
     rig = world.rig
     world.front.calm()
+    if rig.process is not None and rig.process.poll() == RootUnusable.exit_code:
+        rig.start()
     await rig.stage.immich.idle()
     await rig.agrees(seconds=_AGREE_S)
     await rig.nothing_is_lost(people.contents)
