@@ -102,11 +102,15 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file that counts, as just seen on disk; ``content`` is None until it has been hashed."""
+    """A regular file that counts, as just seen on disk; ``content`` is None until it has been hashed.
+
+    ``born_ns``: when its inode was made; None where it was not asked for, or the file system does not tell.
+    """
 
     path: RelPath
     stat: Stat
     content: Content | None = None
+    born_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,13 @@ class Facts:
     def displaced(self, file: File) -> Record | None:
         """The record of the path that this very file was at before it was renamed; None where there is none.
 
-        Its inode, size and mtime tell, and that it is not at that path any more.
+        Its inode, size and mtime tell, and that it is not at that path any more. An inode that was made after the
+        record is another file's, which got the number of the first once that was deleted.
         """
         record = self._displaced.get(_key(file.stat))
-        return record if record is not None and record.path != file.path else None
+        if record is None or record.path == file.path:
+            return None
+        return None if file.born_ns is not None and file.born_ns > record.stat.ctime_ns else record
 
     def asset_of(self, record: Record) -> Asset | None:
         """The asset a record is tied to; None where it is gone, or holds another content than it did."""

@@ -4,6 +4,8 @@ import ctypes
 import errno
 import os
 import stat
+import struct
+import sys
 from contextlib import suppress
 
 from immich_dbsync.disk.errors import OtherDevice
@@ -21,6 +23,13 @@ _PIN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1  # linux/fs.h
 # renameat2 is in glibc since 2.28, in musl since 1.2.5; the symbol is looked up once.
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+# statx is in glibc since 2.28, in musl since 1.2.4. Layout and numbers: linux/stat.h.
+_statx = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
+_STATX_SIZE = 256
+_STATX_BTIME = 0x800
+_BTIME = struct.Struct("=qI")
+_BTIME_AT = 80
+_AT_SYMLINK_NOFOLLOW = 0x100
 
 
 def stat_of(status: os.stat_result) -> Stat:
@@ -31,6 +40,19 @@ def stat_of(status: os.stat_result) -> Stat:
 def bounded(ns: int) -> int:
     """A time as a file may have it by accident or malice, within the 64 bits that it is kept in: to the year 2262."""
     return min(max(ns, -_LAST_NS - 1), _LAST_NS)
+
+
+def born_at(parent: int, name: bytes) -> int | None:
+    """When the inode at ``name`` was made, in nanoseconds; None where that is not to be had."""
+    if _statx is None:
+        return None
+    buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    if _statx(parent, name, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, buffer) != 0:
+        return None
+    if not int.from_bytes(buffer.raw[:4], sys.byteorder) & _STATX_BTIME:
+        return None
+    seconds, nanoseconds = _BTIME.unpack_from(buffer, _BTIME_AT)
+    return bounded(seconds * 10**9 + nanoseconds)
 
 
 def open_directory_at(parent: int, name: bytes, device: int) -> int:

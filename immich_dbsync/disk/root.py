@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Self
 
 from immich_dbsync.core.names import LeftAlone, valid_path
-from immich_dbsync.disk.at import DIRECTORY, GONE, is_foreign_link, is_regular, open_directory_at, stat_of, status_at
+from immich_dbsync.disk.at import (
+    DIRECTORY,
+    GONE,
+    born_at,
+    is_foreign_link,
+    is_regular,
+    open_directory_at,
+    stat_of,
+    status_at,
+)
 from immich_dbsync.disk.errors import NotTaken, OtherDevice
 from immich_dbsync.errors import RootUnusable
 from immich_dbsync.model import RelPath, Stat
@@ -126,6 +135,17 @@ class Root:
         if status.st_dev != self.device:
             raise OtherDevice(path)
         return stat_of(status)
+
+    def born(self, path: RelPath) -> int | None:
+        """When the inode at ``path`` was made, in nanoseconds since 1970; None where that is not to be had."""
+        try:
+            parent, name = self.open_parent(path)
+        except OSError:
+            return None
+        try:
+            return born_at(parent, name)
+        finally:
+            os.close(parent)
 
     def still_there(self) -> bool:
         """Whether ``path`` leads to this very directory, and its last component is no link."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -100,7 +101,7 @@ class Observer:
         quarantined = await self._store.entries_of_view(self.owner, ids, numbers, paths)
         wanted = {*paths, *(entry.path for entry in quarantined)}
         stats, records = await self._closure(wanted, assets)
-        files = self._files(stats, records)
+        files = self._files(stats, records, await self._born(stats, records))
         tied = {record.asset_id for record in records.values() if record.asset_id is not None}
         if not records.keys() <= files.keys() and not tied <= ids:
             # Something is missing. Is it on its way back from quarantine? Then what is at its path bears on it too.
@@ -234,8 +235,27 @@ class Observer:
             if (hashed := identified.get(path)) is not None and hashed.stat == stat
         ]
 
-    def _files(
+    async def _born(
         self, stats: dict[RelPath, Stat | OSError | None], records: dict[RelPath, Record]
+    ) -> dict[RelPath, int | None]:
+        """When inodes were made that other paths' records have as well: is it that file, or a new one?"""
+        recorded: dict[int, set[RelPath]] = defaultdict(set)
+        for path, record in records.items():
+            recorded[record.stat.inode].add(path)
+        asked = [
+            path
+            for path, stat in stats.items()
+            if isinstance(stat, Stat) and stat.inode in recorded and recorded[stat.inode] != {path}
+        ]
+        if not asked:
+            return {}
+        return await asyncio.to_thread(lambda: {path: self.root.born(path) for path in asked})
+
+    def _files(
+        self,
+        stats: dict[RelPath, Stat | OSError | None],
+        records: dict[RelPath, Record],
+        born: dict[RelPath, int | None],
     ) -> dict[RelPath, File]:
         files: dict[RelPath, File] = {}
         for path, stat in stats.items():
@@ -248,7 +268,7 @@ class Observer:
             elif stat is not None and (record is not None or self._counts(path, stat)):
                 hashed = self.known.identified.get(path)
                 known = hashed.content if hashed is not None and hashed.stat == stat else None
-                files[path] = File(path, stat, known)
+                files[path] = File(path, stat, known, born.get(path))
         return files
 
     def _counts(self, path: RelPath, stat: Stat) -> bool:

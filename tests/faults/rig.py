@@ -164,7 +164,7 @@ class Rig:
         return self.stage.folder
 
     def put(self, name: str, content: bytes, *, mtime: float = _OLD) -> None:
-        """A file arrives, whole, under its name at once, with an old mtime."""
+        """A file arrives, whole, under its name at once, with an old mtime, the same for many."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(".syncthing.part.tmp")

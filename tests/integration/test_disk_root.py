@@ -157,6 +157,23 @@ def test_a_file_that_is_gone_is_gone_however_it_went(root: Root, folder: Path) -
             root.open_file(RelPath(path))
 
 
+def test_an_inode_keeps_its_birth_through_a_rename_and_a_new_file_has_its_own(root: Root, folder: Path) -> None:
+    path, other = RelPath(b"a/x.jpg"), RelPath(b"a/y.jpg")
+    born = root.born(path)
+    assert born is not None
+    assert born <= (folder / "a/x.jpg").stat().st_ctime_ns
+    (folder / "a/x.jpg").rename(folder / "a/y.jpg")
+    assert root.born(other) == born
+    (folder / "a/y.jpg").unlink()
+    later = (folder / "a").stat().st_ctime_ns
+    (folder / "a/y.jpg").write_bytes(b"x")  # perhaps the same inode
+    again = root.born(other)
+    assert again is not None
+    assert again >= later
+    assert root.born(RelPath(b"a/none.jpg")) is None
+    assert root.born(RelPath(b"none/none.jpg")) is None
+
+
 def test_a_time_beyond_64_bits_of_nanoseconds_is_the_last_that_fits() -> None:
     """Btrfs and tmpfs keep any: a file of the year 9999 must not keep a whole folder from being recorded."""
     last = (1 << 63) - 1

@@ -317,6 +317,13 @@ def test_file_that_differs_from_the_vanished_one_is_identified(stat: Stat) -> No
     assert Identify(B) in decide(file(B, stat=stat, known=False), record(A), asset())
 
 
+@pytest.mark.parametrize(("born_ns", "moved"), [(None, True), (10, True), (11, False)])
+def test_file_that_got_the_inode_of_a_deleted_one_was_not_moved(born_ns: int | None, moved: bool) -> None:
+    """Same size and mtime as well, as of two raw pictures of one moment; made after the record (ctime 10) was."""
+    new = replace(file(B, stat=stat_of(0, ctime_ns=60), known=False), born_ns=born_ns)
+    assert (Identify(B) not in decide(new, record(A), asset())) is moved
+
+
 def test_file_with_the_inode_of_one_that_is_still_there_is_identified() -> None:
     linked = file(B, known=False)
     assert decide(linked, file(A, known=False), record(A), asset()) == [Identify(B)]
