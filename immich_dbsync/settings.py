@@ -137,7 +137,11 @@ class Settings(BaseSettings):
         description="Time after which a silent database connection is tested",
     )
     uploads: int = Field(
-        default=4, ge=1, le=32, validation_alias=_alias("uploads"), description="Uploads at the same time"
+        default=4,
+        ge=1,
+        le=32,
+        validation_alias=_alias("uploads"),
+        description="Uploads at the same time; one more for each further user",
     )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", validation_alias=_alias("log_format"), description="auto is console on a terminal, else json"

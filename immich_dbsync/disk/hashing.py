@@ -101,12 +101,15 @@ def is_racy(stat: Stat, started_ns: int) -> bool:
 
 
 def _read(fd: int, size: int, update: Callable[[memoryview], None]) -> int:
-    """Feed the whole file to ``update``, block by block; the number of bytes."""
+    """Feed the file to ``update``, block by block; the number of bytes.
+
+    Ends soon after ``size`` bytes however fast the file grows: whoever asks sees that there were more.
+    """
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     # One byte more than the file holds, so that a small file's end is seen in the same buffer.
     view = memoryview(bytearray(min(BLOCK, size + 1)))
     length = 0
-    while count := os.preadv(fd, [view], length):
+    while length <= size and (count := os.preadv(fd, [view], length)):
         update(view[:count])
         length += count
     return length

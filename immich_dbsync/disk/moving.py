@@ -144,11 +144,17 @@ def _write_copy(fd: int, looked: Looked, target: int, temporary: bytes, xxh3: Xx
     good = False
     try:
         digest = xxhash.xxh3_128()
-        while block := os.read(fd, BLOCK):
+        length = 0
+        while length <= looked.stat.size and (block := os.read(fd, BLOCK)):
             digest.update(block)
+            length += len(block)
+            if block.count(0) == len(block):  # a hole stays one, else a file of holes would fill the disk
+                os.lseek(copy, len(block), os.SEEK_CUR)
+                continue
             view = memoryview(block)
             while view:
                 view = view[os.write(copy, view) :]
+        os.ftruncate(copy, length)
         status = os.fstat(fd)
         os.fchown(copy, status.st_uid, status.st_gid)
         os.fchmod(copy, status.st_mode & 0o777)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from immich_dbsync.core.names import valid_path
-from immich_dbsync.disk.at import GONE, is_regular, make_directory_at, open_directory_at, status_at
+from immich_dbsync.disk.at import GONE, is_regular, make_directory_at, open_directory_at, rename_at, status_at
 from immich_dbsync.disk.errors import Changed, OtherDevice, QuarantineUnsafe
 from immich_dbsync.disk.marker import STATE, open_state
 from immich_dbsync.disk.moving import look, move, numbered, restored, xxh3_of_looked
@@ -240,7 +240,7 @@ def _open_restored(root: Root, folder: bytes) -> tuple[bytes, int]:
 def _child(parent: int, name: bytes, root: Root) -> tuple[bytes, int]:
     for new in restored(name):
         with suppress(FileExistsError):
-            return new, _make_like(parent, new, root.device)
+            return new, _make_like(root, parent, new)
         try:
             return new, open_directory_at(parent, new, root.device)
         except OSError as error:
@@ -249,18 +249,34 @@ def _child(parent: int, name: bytes, root: Root) -> tuple[bytes, int]:
     raise FileExistsError(errno.EEXIST, "no free name", name)
 
 
-def _make_like(parent: int, name: bytes, device: int) -> int:
-    """Make a folder with its parent's owner and mode."""
-    os.mkdir(name, 0o700, dir_fd=parent)
-    fd = open_directory_at(parent, name, device)
-    made, like = os.fstat(fd), os.fstat(parent)
-    # RACE: swapped in between for another folder? Only what is surely ours, and closed to all others, is handed over:
-    # such a folder the root's owner could not have moved here.
-    if made.st_uid == os.geteuid() and not made.st_mode & 0o077:
-        with suppress(PermissionError):  # not root: it is ours and stays ours
-            os.fchown(fd, like.st_uid, like.st_gid)
-        os.fchmod(fd, like.st_mode & 0o7777)
-    return fd
+def _make_like(root: Root, parent: int, name: bytes) -> int:
+    """Make a folder with its parent's owner and mode; FileExistsError where the name is taken.
+
+    It is made and handed over in our own folder, where its owner can't exchange it for another one, and then renamed.
+    """
+    state = open_state(root, create=True)
+    temporary = b".new-" + os.urandom(8).hex().encode()
+    try:
+        os.mkdir(temporary, 0o700, dir_fd=state)
+        try:
+            made = open_directory_at(state, temporary, root.device)
+            try:
+                like = os.fstat(parent)
+                # RACE: only where our folder is not ours, as when its owner made it: then it is theirs what they swap.
+                if os.fstat(made).st_uid == os.geteuid() and not os.listdir(made):  # noqa: PTH208  # a descriptor
+                    with suppress(PermissionError):  # not root: it is ours and stays ours
+                        os.fchown(made, like.st_uid, like.st_gid)
+                    os.fchmod(made, like.st_mode & 0o7777)
+            finally:
+                os.close(made)
+            rename_at(state, temporary, parent, name)
+        except BaseException:
+            with suppress(OSError):
+                os.rmdir(temporary, dir_fd=state)
+            raise
+    finally:
+        os.close(state)
+    return open_directory_at(parent, name, root.device)
 
 
 def _prune(root: Root, location: bytes) -> None:

@@ -31,8 +31,8 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 class Root:
     """An owner's folder, opened once; a context manager that closes it.
 
-    ``fd`` is its descriptor, ``device`` and ``inode`` its identity, ``uid`` its owner. What is renamed over its path
-    later does not change what this object means; ``still_there`` tells.
+    ``fd`` is its descriptor, ``device`` and ``inode`` its identity, ``status`` says whose it is. What is renamed over
+    its path later does not change what this object means; ``still_there`` tells.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class Root:
         except OSError as error:
             raise RootUnusable(_advice(path, error)) from error
         status = os.fstat(self.fd)
-        self.device, self.inode, self.uid = status.st_dev, status.st_ino, status.st_uid
+        self.device, self.inode, self.status = status.st_dev, status.st_ino, status
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +111,7 @@ class Root:
             raise NotTaken(path, LeftAlone.NOT_REGULAR)
         if status.st_dev != self.device:
             raise NotTaken(path, LeftAlone.OTHER_DEVICE)
-        if is_foreign_link(status, self.uid):
+        if is_foreign_link(status, self.status):
             raise NotTaken(path, LeftAlone.FOREIGN_LINK)
 
     def stat(self, path: RelPath) -> Stat | None:

@@ -10,7 +10,7 @@ from itertools import islice
 from stat import S_ISREG
 
 from immich_dbsync.core.names import MARKED, LeftAlone, NameRules, skip_directory
-from immich_dbsync.disk.at import GONE, bounded, open_directory_at
+from immich_dbsync.disk.at import GONE, bounded, is_foreign_link, open_directory_at
 from immich_dbsync.disk.errors import OtherDevice
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat
@@ -93,7 +93,7 @@ class Walk:
 
     def _run(self, prefix: bytes) -> Generator[Found, None, None]:
         root, left_alone, stack = self._root, self.left_alone, self._stack
-        device, owner = root.device, root.uid
+        device, owner = root.device, root.status.st_uid
         try:
             self._begin(prefix)
             while stack:
@@ -119,7 +119,7 @@ class Walk:
                         left_alone[LeftAlone.EMPTY] += 1
                     elif status.st_dev != device:
                         self._failed(above + name, OtherDevice(name))
-                    elif status.st_nlink > 1 and status.st_uid != owner:
+                    elif status.st_uid != owner and is_foreign_link(status, root.status):
                         left_alone[LeftAlone.FOREIGN_LINK] += 1
                     else:
                         yield _found(above + name, status)

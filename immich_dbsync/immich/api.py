@@ -92,7 +92,7 @@ class Upload:
 
 
 class Server:
-    """One Immich server. A context manager that holds the connections."""
+    """One Immich server. A context manager that holds the connections, so many at most; 0: any number."""
 
     def __init__(self, url: str, *, connections: int = 8) -> None:
         self._api = f"{url.rstrip('/').removesuffix('/api')}/api"

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import asyncpg
@@ -27,6 +28,8 @@ RECONNECT = Backoff(first=0.2, most=30.0)
 """Between two tries to reach the database, in seconds."""
 
 _STOP_S = 5.0  # after which the process ends whatever its threads do; ten seconds are promised
+
+_THREADS = 64
 
 _UP_S = 5.0  # a session that lasted so long was up; others come less and less often
 
@@ -75,7 +78,9 @@ def _stop(task: "asyncio.Task[None]", stopping: asyncio.Event) -> None:
 async def _sessions(settings: Settings, stopping: asyncio.Event) -> None:
     attempt, started, told = 0, False, ""
     loop = asyncio.get_running_loop()
-    async with Server(str(settings.server_url), connections=settings.uploads + 4) as server:
+    # Threads for what waits for a disk: with few, one user's slow files would hold up everybody.
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="disk"))
+    async with Server(str(settings.server_url), connections=0) as server:  # the upload slots bound them
         while True:
             since = math.inf
             try:

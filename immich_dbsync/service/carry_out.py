@@ -230,6 +230,9 @@ class Hands:
     def _is_there(self, entry: Entry) -> bool:
         """Whether the same content is at the entry's path already, for what no View tells of: a sidecar."""
         try:
+            stat = self.root.stat(entry.path)
+            if stat is None or stat.size != entry.stat.size:
+                return False
             return hash_file(self.root, entry.path).content == entry.content
         except (OSError, NotTaken, ChangedWhileRead):
             return False

@@ -131,7 +131,8 @@ async def connect(url: str, application_name: str, **settings: str) -> "asyncpg.
         return await asyncpg.connect(url, timeout=_ANSWER_S, server_settings=given)
     except (*LOST, OSError) as error:
         raise DatabaseUnreachable(
-            f"PostgreSQL does not answer at {_place(url)}: {reason(error)}. Is it running, is the address right?"
+            f"PostgreSQL does not answer at {_place(url)}: {reason(error)}. Is it running, is the address right"
+            " (IMMICH_DBSYNC_DATABASE_URL, or Immich's DB_URL or DB_HOSTNAME)?"
         ) from error
     except asyncpg.PostgresError as error:
         raise LoginRefused(

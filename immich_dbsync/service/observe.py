@@ -96,18 +96,23 @@ class Observer:
         not at its path any more.
         """
         state = await self._health_now(last=last)
-        # Quarantined files come back to a path: what is there now matters.
-        ids, numbers = {*assets}, {*entries}
-        quarantined = await self._store.entries_of_view(self.owner, ids, numbers, paths)
-        wanted = {*paths, *(entry.path for entry in quarantined)}
-        stats, records = await self._closure(wanted, assets)
-        files = self._files(stats, records, await self._born(stats, records))
-        tied = {record.asset_id for record in records.values() if record.asset_id is not None}
-        if not records.keys() <= files.keys() and not tied <= ids:
+        ids, numbers, followed = {*assets}, {*entries}, 0
+        while True:
+            # Quarantined files come back to a path: what is there now matters.
+            quarantined = await self._store.entries_of_view(self.owner, ids, numbers, paths)
+            wanted = {*paths, *(entry.path for entry in quarantined)}
+            stats, records = await self._closure(wanted, assets)
+            files = self._files(stats, records, await self._born(stats, records))
+            tied = {record.asset_id for record in records.values() if record.asset_id is not None}
+            if records.keys() <= files.keys() or tied <= ids:
+                break
             # Something is missing. Is it on its way back from quarantine? Then what is at its path bears on it too.
             more = await self._store.entries_of_view(self.owner, tied)
-            if new := {entry.id for entry in more} - {entry.id for entry in quarantined} - numbers:
-                return await self.look(paths, assets, numbers | new, last=last)
+            new = {entry.id for entry in more} - {entry.id for entry in quarantined} - numbers
+            if not new or followed == _RENAMES_IN_A_ROW:
+                break
+            numbers |= new
+            followed += 1
         ids |= tied | {entry.asset_id for entry in quarantined}
         checksums = {record.content.sha1 for record in records.values()} | {*self._checksums(stats)}
         found = await self._assets(ids, checksums | {entry.content.sha1 for entry in quarantined})
@@ -118,6 +123,8 @@ class Observer:
         # Read last: Immich marks a user as being removed before it deletes their assets.
         owner_active, trash_enabled = await self._library.circumstances(self.owner)
         view = self._view(files, records, found, quarantined, healthy=state is Health.OK)
+        if followed == _RENAMES_IN_A_ROW:  # more may be on its way back than was looked at: nothing missing is decided
+            view = replace(view, in_grace=frozenset(records.keys() - files.keys()))
         view = replace(
             view, deleted=deleted, trashed_by_us=ours, owner_active=owner_active, trash_enabled=trash_enabled
         )

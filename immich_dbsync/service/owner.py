@@ -246,10 +246,16 @@ class OwnerSync:
         """Have files that left before they were recorded decided about like others that are missing."""
         async with self._lock:
             known = await self.store.records_of_view(self.owner, [r.path for r in records], [], [], [])
-            there = await asyncio.to_thread(lambda: {r.path for r in records if self.root.stat(r.path) is not None})
+            there = await asyncio.to_thread(lambda: {r.path for r in records if self._may_be_there(r.path)})
             if missing := [r for r in records if r.path not in there and r.path not in known]:
                 await self.store.upsert(self.owner, missing)
         self.hint(record.path for record in records)
+
+    def _may_be_there(self, path: RelPath) -> bool:
+        try:
+            return self.root.stat(path) is not None
+        except OSError:
+            return True  # nothing is concluded from not seeing it
 
     def look_for_unclaimed(self) -> None:
         """Something that was sent may have to be taken back: find out as soon as every file is identified."""

@@ -7,28 +7,28 @@ that is in hand; the next one begins as after a restart, which has to be right a
 
 import asyncio
 import os
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import structlog
 
 from immich_dbsync.core.actions import Why
-from immich_dbsync.core.backoff import Backoff
 from immich_dbsync.disk.errors import QuarantineUnsafe
 from immich_dbsync.disk.marker import read_marker, stfolders, write_marker
 from immich_dbsync.disk.root import Root
-from immich_dbsync.errors import KeyRefused, RootUnusable
+from immich_dbsync.errors import DatabaseUnreachable, KeyRefused, RootUnusable
 from immich_dbsync.immich.api import Server
 from immich_dbsync.immich.library import Library, Owner
-from immich_dbsync.model import AssetId, OwnerId
+from immich_dbsync.model import OwnerId
 from immich_dbsync.service.asks import Answers
+from immich_dbsync.service.drain import Drain
 from immich_dbsync.service.gate import Gate
-from immich_dbsync.service.listener import Listener, listening
+from immich_dbsync.service.listener import LOST, ConnectionLost, Listener, listening
 from immich_dbsync.service.observe import Known, Observer, RootLost
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.parts import Parts
@@ -38,20 +38,18 @@ from immich_dbsync.service.workers import Workers
 from immich_dbsync.settings import Settings
 from immich_dbsync.store import install
 from immich_dbsync.store.holds import Holds
-from immich_dbsync.store.records import Event, OwnerRow, Store
+from immich_dbsync.store.records import OwnerRow, Store
 
 log = structlog.get_logger()
 
 _CONNECTIONS = 8  # to the database, beside the one that listens
-_DRAIN = 2000  # events taken at a time
 _ROOT_RETRY_S = 10.0  # until a missing root is looked for again
 _KEY_RETRY_S = 30.0  # until a key that nobody knew is looked for again
 _STANDBY_S = 2.0  # until another try to become the service of an owner whom another instance has
-STUCK = Backoff(first=1.0, most=60.0)
-"""Between two looks at events whose consequences could not be carried out yet, in seconds."""
+_DATABASE = (ConnectionLost, DatabaseUnreachable, asyncpg.PostgresError, asyncpg.InterfaceError, *LOST)
+"""What ends the session for all owners; whatever else happens in one owner's sync is theirs alone."""
 
-_OVERFLOW = "overflow"
-_RESTORED = "restored"
+_CONFINED: tuple[type[Exception], ...] = (Exception,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +98,9 @@ class Session:
         self._rules = rules_of(settings)
         self._gate = Gate(server)
         self._slots = asyncio.Semaphore(settings.uploads)
-        self._hashers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash")
         self._syncs: dict[OwnerId, OwnerSync] = {}
         self._unusable: list[str] = []  # a sentence for each key
-        self._stuck: set[int] = set()  # events whose consequences could not be carried out yet
-        self._draining = asyncio.Lock()
+        self._drains: dict[OwnerId, Drain] = {}
 
     async def prepare(self, *, first: bool) -> list[Account]:
         """Whom to sync. Keys that can't be used are reported.
@@ -123,22 +119,19 @@ class Session:
     async def run(self, found: Sequence[Account]) -> None:
         """Sync these owners until cancelled or the connection is lost."""
         sync_root = self._settings.require_sync_root()
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._start(group)
-                known: set[OwnerId] = set()
-                while True:
-                    for account in found:
-                        if account.owner.id not in known:
-                            known.add(account.owner.id)
-                            group.create_task(self._sync_forever(account, sync_root / str(account.owner.id)))
-                    if not self._unusable:
-                        break
-                    # The key may be put back, or a backup restored that has it.
-                    await asyncio.sleep(_KEY_RETRY_S)
-                    found, self._unusable = await accounts(self._library, self._settings.require_api_keys())
-        finally:
-            self._hashers.shutdown(wait=False, cancel_futures=True)
+        async with asyncio.TaskGroup() as group:
+            self._start(group)
+            known: set[OwnerId] = set()
+            while True:
+                for account in found:
+                    if account.owner.id not in known:
+                        known.add(account.owner.id)
+                        group.create_task(self._sync_forever(account, sync_root / str(account.owner.id)))
+                if not self._unusable:
+                    break
+                # The key may be put back, or a backup restored that has it.
+                await asyncio.sleep(_KEY_RETRY_S)
+                found, self._unusable = await accounts(self._library, self._settings.require_api_keys())
 
     def continued(self) -> None:
         """The process was stopped and goes on: the kernel may have dropped events of files meanwhile."""
@@ -164,15 +157,13 @@ class Session:
             pass
         except* RootLost as errors:
             raise RootUnusable(_sentence(errors, self._settings.require_sync_root())) from errors
-        finally:
-            self._hashers.shutdown(wait=False, cancel_futures=True)
         return mine
 
     def _start(self, group: asyncio.TaskGroup) -> None:
         """Start what all owners' syncs need."""
         group.create_task(self._listener.watch_over())
         group.create_task(self._gate.probe_forever())
-        group.create_task(self._drain_forever())
+        group.create_task(self._pass_on_forever())
 
     def _require_a_root(self, found: Sequence[Account]) -> None:
         """Raise RootUnusable when no owner's folder can be opened: then nothing can be synced."""
@@ -188,58 +179,23 @@ class Session:
 
     # --- events ---
 
-    async def _drain_forever(self) -> None:
-        loop = asyncio.get_running_loop()
-        again: float | None = None  # when what is stuck is tried again, whatever news comes until then
-        attempt = 0
+    async def _pass_on_forever(self) -> None:
+        """Pass on to the owners' syncs what the listener hears."""
+        listener = self._listener
         while True:
-            if not self._stuck:
-                again, attempt = None, 0
-            elif again is None:
-                again = loop.time() + STUCK.wait(attempt, random.random())  # noqa: S311  # jitter, no secret
-                attempt += 1
-            try:
-                async with asyncio.timeout_at(again):
-                    await self._listener.news.wait()
-            except TimeoutError:
-                self._stuck.clear()
-                again = None
-            self._listener.news.clear()
-            await self._drain()
-            if self._listener.asked.is_set():
-                self._listener.asked.clear()
+            await listener.news.wait()
+            listener.news.clear()
+            for drain in self._drains.values():
+                drain.news.set()
+            if listener.asked.is_set():
+                listener.asked.clear()
                 for sync in self._syncs.values():
                     sync.asked.set()
-            if self._listener.missed.is_set():
-                self._listener.missed.clear()
+            if listener.missed.is_set():
+                listener.missed.clear()
                 log.warning("events.missed", advice="comparing everything with Immich")
                 for sync in self._syncs.values():
                     sync.scan()  # begins with a catch-up
-
-    async def _drain(self) -> None:
-        """Act on every event of the owners whose sync runs here, and remove those that are done with."""
-        async with self._draining:
-            while events := await self._store.events([*self._syncs], [*self._stuck], _DRAIN):
-                stuck: set[AssetId] = set()
-                if any(event.kind == _OVERFLOW for event in events):
-                    self._listener.missed.set()
-                more = len(events) == _DRAIN
-                for owner in {event.owner_id for event in events if event.kind != _OVERFLOW}:
-                    theirs = [event for event in events if event.owner_id == owner]
-                    stuck |= await self._act_on(owner, theirs, more=more)
-                self._stuck.update(event.id for event in events if event.asset_id in stuck)
-                await self._store.drop_events([event.id for event in events if event.asset_id not in stuck])
-
-    async def _act_on(self, owner: OwnerId, events: Sequence[Event], *, more: bool) -> set[AssetId]:
-        sync = self._syncs.get(owner)
-        if sync is None:  # its root was lost meanwhile: the events wait for it
-            return {event.asset_id for event in events}
-        if restored := [event.id for event in events if event.kind == _RESTORED]:
-            await self._store.restored(owner, restored)
-        try:
-            return await sync.changed_in_immich({event.asset_id for event in events}, more=more)
-        except RootLost:  # its own tasks find out as well, and open it anew
-            return {event.asset_id for event in events}
 
     # --- owners ---
 
@@ -258,6 +214,14 @@ class Session:
                         await self._sync(account, root)
             except* (RootUnusable, RootLost, QuarantineUnsafe) as errors:
                 reason = _sentence(errors, path)
+            except* _DATABASE:
+                raise
+            except* _CONFINED as errors:
+                # Nothing in one folder may keep another one from being synced.
+                log.exception("owner.failed", owner=str(owner))
+                reason = (
+                    f"the sync of {str(path)!r} failed and is tried again; the log says more: {_sentence(errors, path)}"
+                )
             if not reason:
                 reason = "another instance syncs this owner"
                 if reason != told:
@@ -330,18 +294,20 @@ class Session:
         await self._store.end_problems(owner)
         await sync.guard.remember(self._store)
         rounds = Rounds(sync, scan_interval=self._settings.scan_interval)
-        self._syncs[owner] = sync
+        drain = Drain(sync, self._listener)
+        # Threads of the owner's own: whose files are large, or grow for ever, keeps nobody else's from being read.
+        hashers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash")
+        self._syncs[owner], self._drains[owner] = sync, drain
         try:
-            self._stuck.clear()
             async with asyncio.TaskGroup() as group:
-                workers = Workers(sync, slots=self._slots, hashers=self._hashers)
+                workers = Workers(sync, slots=self._slots, hashers=hashers)
                 workers.start(group, uploads_at_once=self._settings.uploads)
                 rounds.start(group, watch=work is None)
-                answers = Answers(sync, rounds, self._hashers)
+                answers = Answers(sync, rounds, hashers)
                 if work is None:
                     group.create_task(answers.answer_forever())
-                await self._drain()
-                self._listener.news.set()  # should something be stuck, then it is the drain's loop that tries again
+                await drain.once()
+                group.create_task(drain.forever())
                 await catch_up(sync)
                 if work is not None:
                     await work(answers)
@@ -349,7 +315,8 @@ class Session:
         except* _Done:
             pass
         finally:
-            del self._syncs[owner]
+            hashers.shutdown(wait=False, cancel_futures=True)
+            del self._syncs[owner], self._drains[owner]
 
 
 def unfamiliar(row: OwnerRow | None, rules: Rules) -> Why | None:
@@ -366,6 +333,14 @@ def _sentence(errors: BaseExceptionGroup[Exception], path: Path) -> str:
     if isinstance(first, RootLost):
         return f"{str(path)!r} is {first.health.value}: mount or put back the folder; nothing is removed meanwhile"
     return str(first)
+
+
+async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection for the pool; an OSError is told from one of a folder."""
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except OSError as error:
+        raise DatabaseUnreachable(f"PostgreSQL does not answer: {error}") from error
 
 
 async def _keep_as_it_is(_: object) -> None:
@@ -388,6 +363,7 @@ async def connected(settings: Settings) -> AsyncIterator[tuple["asyncpg.Pool[asy
             max_size=_CONNECTIONS,
             command_timeout=120,
             reset=_keep_as_it_is,
+            connect=_connect,
             server_settings={
                 "application_name": "immich-dbsync",
                 # A commit of ours that a crash of PostgreSQL undoes is found again like one that was never made, and

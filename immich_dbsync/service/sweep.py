@@ -41,8 +41,10 @@ async def sweep(owner: OwnerId, root: Root, store: Store, library: Library, name
     strays = [found for found in there if found[0] not in known]
     if not strays:
         return
-    pictures = [stray for stray in strays if names.name(stray[1].rpartition(b"/")[2], stray[1]) is None]
-    others = [stray for stray in strays if stray not in pictures]
+    pictures: list[_Stray] = []
+    others: list[_Stray] = []
+    for stray in strays:
+        (pictures if names.name(stray[1].rpartition(b"/")[2], stray[1]) is None else others).append(stray)
     records = await store.records_of_view(owner, [path for _, path, _ in strays], [], [], [])
     for stray in pictures:
         entry = await _picture(root, owner, library, stray, records.get(stray[1]))

@@ -62,7 +62,12 @@ async def _places(sync: OwnerSync, paths: Collection[RelPath]) -> dict[RelPath, 
     records = await sync.store.records_of_view(sync.owner, paths, [], [], [])
     places: dict[RelPath, _Place] = {}
     for path in paths:
-        stat, record = await asyncio.to_thread(sync.root.stat, path), records.get(path)
+        record = records.get(path)
+        try:
+            stat = await asyncio.to_thread(sync.root.stat, path)
+        except OSError:  # under a mount point, say: what is there can't be told now
+            places[path] = _Place.UNDECIDED
+            continue
         if path in sync.queues.uploading or path in sync.queues.to_restore:
             places[path] = _Place.UNDECIDED
         elif stat is None:

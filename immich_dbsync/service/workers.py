@@ -37,7 +37,7 @@ class Workers:
     """Works off the queues of one owner's sync until cancelled."""
 
     def __init__(self, sync: OwnerSync, *, slots: asyncio.Semaphore, hashers: ThreadPoolExecutor) -> None:
-        """All owners share ``slots``, for uploads at the same time, and ``hashers``, one for each core."""
+        """All owners share ``slots``, for uploads beside one that each has for itself; ``hashers`` are this owner's."""
         self._sync = sync
         self._slots = slots
         self._hashers = hashers
@@ -48,8 +48,10 @@ class Workers:
         """Start all loops as tasks of ``group``."""
         for _ in range(os.cpu_count() or 1):
             group.create_task(self._hash_forever())
-        for _ in range(uploads_at_once):
-            group.create_task(self._upload_forever())
+        # One of the owner's own, so that another's large files do not keep theirs waiting.
+        group.create_task(self._upload_forever(asyncio.Semaphore()))
+        for _ in range(uploads_at_once - 1):
+            group.create_task(self._upload_forever(self._slots))
         group.create_task(self._trash_forever())
         group.create_task(self._restore_forever())
 
@@ -95,7 +97,7 @@ class Workers:
 
     # --- uploads ---
 
-    async def _upload_forever(self) -> None:
+    async def _upload_forever(self, slots: asyncio.Semaphore) -> None:
         sync = self._sync
         while True:
             job = await sync.queues.to_upload.get()
@@ -104,7 +106,7 @@ class Workers:
                 async with self._failures(paths):
                     await sync.queues.quota_used_up.wait()
                     await self._ready()
-                    async with self._slots:
+                    async with slots:
                         await self._upload(job)
             finally:
                 sync.uploaded(job)
@@ -281,6 +283,9 @@ class Workers:
             advice = "Raise the user's quota or free space."
             await self._set_problem("quota", f"Immich takes no more uploads: {error} {advice}")
             sync.hint(paths, after=sync.queues.quota_used_up.seconds)
+        except OSError as error:  # of the file: leased by another process, on a disk that fails
+            log.warning("file.not_taken", owner=str(sync.owner), path=paths[0], reason=str(error))
+            sync.todo.retry(paths)
 
     async def _set_problem(self, kind: str, problem: str | None) -> None:
         if problem == self._problems.get(kind):

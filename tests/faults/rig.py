@@ -135,7 +135,7 @@ class Rig:
         return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
     def log(self) -> str:
-        return self.stage.log.read_text(errors="replace")
+        return self.stage.log.read_text(errors="replace") if self.stage.log.exists() else ""
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Every line of the log about one kind of event."""

@@ -405,9 +405,11 @@ async def _quiet(world: World, people: People, figures: Figures) -> None:
     if rig.process is not None and rig.process.poll() == RootUnusable.exit_code:
         rig.start()
     await rig.stage.immich.idle()
-    await rig.agrees(seconds=_AGREE_S)
+    try:
+        await rig.agrees(seconds=_AGREE_S)
+    finally:
+        assert rig.running(), "the service has ended"
     await rig.nothing_is_lost(people.contents)
-    assert rig.running()
     assert "Traceback" not in rig.log()
     people.at_rest()
     figures.quiet += 1

@@ -125,7 +125,8 @@ async def purge(rig: Rig, files: dict[str, bytes]) -> None:
 
 async def purged(rig: Rig) -> None:
     async def empty() -> bool:
-        return not rig.quarantined()
+        entries = await rig.stage.connection.fetchval("select count(*) from immich_dbsync_v1.quarantine")
+        return not entries and not rig.quarantined()
 
     await until(empty)
 

@@ -18,6 +18,7 @@ from immich_dbsync import sql
 from immich_dbsync.demo.cluster import Cluster
 from immich_dbsync.demo.server import StandIn
 from immich_dbsync.demo.tables import ImmichVersion, create_tables
+from immich_dbsync.store import install
 from tests.databases import MAJORS, NEWEST, Servers
 from tests.faults.meter import LONGEST_WAIT_MS, Meter
 from tests.faults.parts import parts
@@ -25,7 +26,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.report import Report
 from tests.faults.rig import Rig, rigged, second_user
 from tests.faults.traffic import Traffic
-from tests.integration.assets import connected, plain_owner
+from tests.integration.assets import least_role
 from tests.mounts import small_disk
 from tests.waiting import until
 
@@ -273,24 +274,22 @@ async def test_the_servers_disk_is_full(immich_version: ImmichVersion, report: R
 
             async def filled(world: World) -> None:
                 before = world.said()
+                await world.meter.rest()
                 with ballast.open("wb", buffering=0) as file, suppress(OSError):
                     while True:
                         file.write(bytes(1 << 16))
                 await world.traffic.arrivals(100)  # more than fits into the pages that there are
                 await world.until_logged("database.unavailable", beyond=before)
                 ballast.unlink()
+                world.meter.go_on()
 
             await survives(world, "database: disk full", filled, report)
 
 
 @pytest.fixture
-def role(servers: Servers, database_url: str) -> str:
-    """The ordinary role to which all that is Immich's belongs."""
-    name = urlsplit(database_url).path[1:]
-    owner = plain_owner(servers.cluster(), name)
-    with connected(database_url) as connection:
-        connection.execute(f'grant create on database {name} to "{owner}"')
-    return owner
+def role(database_url: str) -> str:
+    """A role with the rights that are printed for it; Immich's tables are another's."""
+    return least_role(database_url)
 
 
 @pytest.mark.newest
@@ -306,7 +305,7 @@ async def test_our_rights_are_revoked(
             await world.execute(f'revoke all on {place} from "{role}"')
             await world.until_logged("database.unavailable", beyond=before)
             assert "permission denied" in world.rig.logged("database.unavailable")[-1]["reason"]
-            await world.execute(f'grant all on {place} to "{role}"')
+            await world.execute(install.grants(role))
 
         await survives(world, "database: our rights revoked", revoked, report)
 

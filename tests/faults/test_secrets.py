@@ -8,14 +8,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from immich_dbsync.demo.tables import ImmichVersion
-from immich_dbsync.store import install
 from tests.acceptance.commands import Ended, command
 from tests.faults.parts import parts
 from tests.faults.proxy import Proxy
 from tests.faults.report import Report
 from tests.faults.rig import Rig, by_tcp, picture, rigged
 from tests.faults.traffic import Traffic
-from tests.integration.assets import connected
+from tests.integration.assets import connected, least_role
 from tests.waiting import until
 
 pytestmark = [pytest.mark.newest, pytest.mark.timeout(300)]
@@ -47,13 +46,7 @@ COMMANDS = (
 @pytest.fixture
 def role(database_url: str) -> str:
     """A role with the rights that are printed for it, on a database where all is installed."""
-    install.install(database_url)
-    name = f"least {urlsplit(database_url).path[1:]}"
-    with connected(database_url) as connection:
-        connection.execute("revoke all on schema public from public")
-        connection.execute(f'create role "{name}" login')
-        connection.execute(install.grants(name).encode())
-    return name
+    return least_role(database_url)
 
 
 def holds_no_secret(rig: Rig, texts: Iterable[str]) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import psycopg
 
 from immich_dbsync.demo.cluster import Cluster
+from immich_dbsync.store import install
 
 Connection = psycopg.Connection[tuple[object, ...]]
 CHANNEL = "immich_dbsync_v1"
@@ -107,6 +109,17 @@ def plain_owner(cluster: Cluster, database: str) -> str:
                 end $$"""
         )
     return role
+
+
+def least_role(url: str) -> str:
+    """Install everything, and make a role with no more than the rights that are printed for it; returns its name."""
+    install.install(url)
+    name = f"least {urlsplit(url).path[1:]}"
+    with connected(url) as connection:
+        connection.execute("revoke all on schema public from public")
+        connection.execute(f'create role "{name}" login')
+        connection.execute(install.grants(name).encode())
+    return name
 
 
 def url_of(cluster: Cluster, database: str, role: str) -> str:

@@ -119,7 +119,7 @@ async def test_deletions_in_immich_while_the_folder_was_not_healthy_are_made_up_
 
     async def handled() -> bool:
         return not await sync.connection.fetchval("select count(*) from immich_dbsync_v1.events") or bool(
-            sync.session and sync.session._stuck
+            sync.session and any(drain.stuck for drain in sync.session._drains.values())
         )
 
     await until(handled)
