@@ -1,18 +1,20 @@
-"""The directories below a root that may be watched, found without following a link."""
+"""The directories below a root, found without following a link, and which of them can be watched."""
 
 import os
 from collections.abc import Iterator
 
 from immich_dbsync.core.names import skip_directory
 from immich_dbsync.disk.root import Root
-from immich_dbsync.disk.walk import DEEPEST
+from immich_dbsync.disk.walk import LONGEST
 
-# The kernel takes paths of up to PATH_MAX (4096) bytes; the rest is for the prefix that leads to the root.
-_LONGEST = 4000
+_PREFIX = 96  # bytes that the kernel's longest path has to spare for what leads to the root
 
 
-def folders(root: Root, prefix: bytes = b"") -> Iterator[bytes]:
-    """The folder at ``prefix`` and all below it, hidden ones left out; nothing where no folder is. Blocks."""
+def folders(root: Root, prefix: bytes = b"") -> Iterator[tuple[bytes, bool]]:
+    """The folder at ``prefix`` and all below it, each with whether it can be watched.
+
+    Hidden ones are left out, and where no folder is there is nothing. Blocks.
+    """
     waiting = [prefix]
     while waiting:
         path = waiting.pop()
@@ -20,25 +22,29 @@ def folders(root: Root, prefix: bytes = b"") -> Iterator[bytes]:
             fd = root.open_directory(path)
         except OSError:  # vanished, a link, a mount point, unreadable: the scan reports it, and none can be watched
             continue
+        below: list[bytes] = []
+        text = _is_text(os.fsdecode(path))
         try:
-            yield path
-            if path.count(b"/") >= DEEPEST:
-                continue
             with os.scandir(fd) as entries:
-                names = [os.fsencode(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)]
+                for entry in entries:
+                    text = text and _is_text(entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(os.fsencode(entry.name))
         except OSError:
-            continue
+            text = False
         finally:
             os.close(fd)
-        waiting += [path + b"/" + name if path else name for name in names if skip_directory(name) is None]
+        yield path, text and len(path) <= LONGEST - _PREFIX
+        below = [path + b"/" + name if path else name for name in below if skip_directory(name) is None]
+        waiting += [each for each in below if len(each) < LONGEST]
 
 
-def watchable(path: bytes) -> bool:
-    """Whether watchfiles can be told of this folder: names are text to it, and the kernel has a longest path."""
-    if len(path) > _LONGEST:
-        return False
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8: to watchfiles names are text, and an event about any other ends the watch."""
+    if name.isascii():
+        return True
     try:
-        path.decode("utf-8")
-    except UnicodeDecodeError:
+        name.encode()
+    except UnicodeEncodeError:
         return False
     return True

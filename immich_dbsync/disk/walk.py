@@ -18,7 +18,12 @@ from immich_dbsync.model import RelPath, Stat
 # os.scandir of a descriptor gives str; this is how os.fsencode takes them back to bytes, without its overhead.
 _ENCODING = sys.getfilesystemencoding()
 _OPEN = 16  # descriptors held at a time; directories further up are opened again on the way back
-DEEPEST = 500  # nested folders; a hostile chain of 100,000 would cost memory by its square
+LONGEST = 4096
+"""How many bytes the path of a folder below the root may have: PATH_MAX of Linux.
+
+A tool that names files by their paths can't make longer ones, but a program that goes down step by step can, without
+end, and each file below would cost as much memory as its path is long.
+"""
 _ERRORS = 1000  # kept for the report; `unreadable` is always complete
 
 
@@ -143,8 +148,8 @@ class Walk:
             self._enter(fd, prefix + b"/" if prefix else b"")
 
     def _descend(self, parent: int, prefix: bytes) -> None:
-        if len(self._stack) >= DEEPEST:
-            self._failed(prefix[:-1], OSError(errno.ENAMETOOLONG, f"more than {DEEPEST} folders deep"))
+        if len(prefix) > LONGEST:
+            self._failed(prefix[:-1], OSError(errno.ENAMETOOLONG, f"a path of more than {LONGEST} bytes"))
             return
         name = prefix[prefix.rfind(b"/", 0, -1) + 1 : -1]
         try:

@@ -5,8 +5,9 @@ watchfiles does the watching, kept on a short lead:
 - Recursive, it follows links, so that an owner could make a service that is root watch all of ``/``. Here it is given
   single folders, found from the root's descriptor; hidden ones, our quarantine among them, are never watched.
 - It takes its list of folders once, and holds the interpreter lock while it does (0.1 ms a folder). New folders go to a
-  second, small watcher, the young one, which is made anew with each.
-- A name that is not UTF-8 ends it; then everything is watched anew and a rescan is asked for.
+  second, small watcher, the young one, which is made anew for them; the longer that takes, the less often.
+- An event about a name that is not UTF-8 ends it, and opening a file is an event. Then everything is watched anew, a
+  rescan is asked for, and the folder with that name is no longer watched but looked at every minute.
 - It drops queue overflows in silence, so a burst asks for a rescan.
 """
 
@@ -23,7 +24,7 @@ from typing import Literal, Protocol, TypeVar
 from watchfiles import Change
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
-from immich_dbsync.disk.folders import folders, watchable
+from immich_dbsync.disk.folders import folders
 from immich_dbsync.disk.root import Root
 from immich_dbsync.errors import DbsyncError, RootUnusable
 from immich_dbsync.model import RelPath
@@ -35,6 +36,7 @@ _STEP_MS = 10  # how often watchfiles looks into its queue: latency against wake
 _BACKOFF_S = (0.05, 30.0)  # first and longest pause before watching anew
 # What watchfiles says when the kernel's watches, or its inotify instances, are used up.
 _LIMITS = ("watch limit", "Too many open files")
+_REST = 9  # times as long as it took to make the young watcher, before it is made again
 _SETTLED_S = 60.0  # a watch that lived this long begins again at the first pause
 
 _Raw = set[tuple[int, str]] | Literal["signal", "stop", "timeout"]
@@ -117,6 +119,8 @@ class Watch:
         self._watched: set[bytes] = set()
         self._unwatchable: set[bytes] = set()
         self._young_folders: set[bytes] = set()
+        self._new: dict[bytes, bool] = {}  # with whether they can be watched; to go to the young watcher
+        self._rest_until = self._polled = 0.0
         self._old: _Eye | None = None
         self._young: _Eye | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -151,24 +155,23 @@ class Watch:
     async def _hints(self) -> AsyncGenerator[Hints, None]:
         """The hints of one watch, until it fails, its root is replaced, or the end."""
         looks: dict[asyncio.Future[_Raw], _Eye] = {}
-        polled = time.monotonic()
+        self._polled = time.monotonic()
         try:
             while not self._stop.is_set():
                 for eye in (self._old, self._young):
                     if eye is not None and eye not in looks.values():
                         looks[asyncio.ensure_future(self._call(eye.look, self._debounce_ms))] = eye
-                done, _ = await asyncio.wait(looks, timeout=min(_CHECK_S, self._poll_s), return_when="FIRST_COMPLETED")
+                done, _ = await asyncio.wait(looks, timeout=self._longest_wait(), return_when="FIRST_COMPLETED")
                 for look in done:
                     eye = looks.pop(look)
                     raw = look.result()
                     if not isinstance(raw, str) and (hints := await self._call(self._digest, raw)) is not None:
                         yield hints
+                if (hints := await self._at_times()) is not None:
+                    yield hints
                 if not await self._call(self._root.still_there):
                     yield Hints(rescan=True)
                     return
-                if self._unwatchable and time.monotonic() - polled >= self._poll_s:
-                    polled = time.monotonic()
-                    yield Hints(frozenset(map(RelPath, self._unwatchable)))
         except (WatchfilesRustInternalError, OSError):
             return  # begin anew, with a rescan
         finally:
@@ -177,6 +180,22 @@ class Watch:
                 await asyncio.wait(looks)
                 for look in looks:
                     look.exception()
+
+    def _longest_wait(self) -> float:
+        longest = min(_CHECK_S, self._poll_s)
+        return min(longest, max(0.0, self._rest_until - time.monotonic())) if self._new else longest
+
+    async def _at_times(self) -> Hints | None:
+        """Watch new folders when it is time to; look at those that can't be watched, in turn."""
+        paths: set[bytes] = set()
+        if self._new and time.monotonic() >= self._rest_until:
+            await self._call(self._adopt)
+            paths |= self._young_folders
+        if self._unwatchable and time.monotonic() - self._polled >= self._poll_s:
+            self._polled = time.monotonic()
+            self._new |= await self._call(self._missed, *self._unwatchable)
+            paths |= self._unwatchable
+        return Hints(frozenset(map(RelPath, paths))) if paths else None
 
     async def _call(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
@@ -204,10 +223,10 @@ class Watch:
                 self._root.close()
             self._root = found
         self._base = f"/proc/self/fd/{self._root.fd}"
-        found_folders = set(folders(self._root))
-        self._watched = {path for path in found_folders if watchable(path)}
-        self._unwatchable = found_folders - self._watched
-        self._young_folders = set()
+        found_folders = dict(folders(self._root))
+        self._watched = {path for path, watchable in found_folders.items() if watchable}
+        self._unwatchable = found_folders.keys() - self._watched
+        self._young_folders, self._new = set(), {}
         try:
             self._old = _Eye(self._base, self._watched, self._stop)
         except (OSError, WatchfilesRustInternalError) as error:
@@ -217,7 +236,13 @@ class Watch:
                 self.mode = WatchMode.STARTING
             return False
         self.mode, self.trouble = WatchMode.NATIVE, None
+        self._new = self._missed(b"")
         return True
+
+    def _missed(self, *paths: bytes) -> dict[bytes, bool]:
+        """Folders at and below these that are not looked after."""
+        now = (found for path in paths for found in folders(self._root, path))
+        return {path: good for path, good in now if path not in self._watched and path not in self._unwatchable}
 
     def _digest(self, raw: set[tuple[int, str]]) -> Hints | None:
         """Raw changes as hints; folders that are new are watched, and hinted at once that is so."""
@@ -226,37 +251,39 @@ class Watch:
         rescan = len(raw) > self._burst
         paths = {RelPath(os.fsencode(path)) for _, path in seen}
         if rescan:
-            now = set(folders(self._root))
-            gone, new = self._watched - now, now - self._watched - self._unwatchable
-            self._watched -= gone
+            now = dict(folders(self._root))
+            self._watched &= now.keys()
+            self._new = {path: now[path] for path in now.keys() - self._watched - self._unwatchable}
         else:
             self._forget({os.fsencode(path) for change, path in seen if change == Change.deleted})
-            new = set[bytes]()
             for change, path in seen:
                 if change == Change.added:
-                    new.update(folders(self._root, os.fsencode(path)))
-        if new:
-            self._adopt(new)
-            paths.update(map(RelPath, self._young_folders))
+                    self._new.update(folders(self._root, os.fsencode(path)))
         if rescan:
             return Hints(rescan=True)
         return Hints(frozenset(paths)) if paths else None
 
     def _forget(self, gone: set[bytes]) -> None:
-        for path in gone & (self._watched | self._unwatchable):
+        for path in gone & (self._watched | self._unwatchable | self._new.keys()):
             below = path + b"/"
+            self._new = {name: good for name, good in self._new.items() if name != path and not name.startswith(below)}
             for known in (self._watched, self._unwatchable, self._young_folders):
                 known -= {name for name in known if name == path or name.startswith(below)}
 
-    def _adopt(self, new: set[bytes]) -> None:
+    def _adopt(self) -> None:
         """Watch new folders. What happens until the new watcher is there is covered by hinting at its folders after."""
-        self._unwatchable |= {path for path in new if not watchable(path)}
-        self._young_folders |= {path for path in new if watchable(path)}
+        began = time.monotonic()
+        new, self._new = self._new, {}
+        self._unwatchable |= {path for path, watchable in new.items() if not watchable}
+        self._young_folders |= new.keys() - self._unwatchable
         self._watched |= self._young_folders
         young = _Eye(self._base, self._young_folders, self._stop)
         if self._young is not None:
             self._young.ended = True
         self._young = young
+        now = time.monotonic()
+        self._rest_until = now + _REST * (now - began)
+        self._new = self._missed(*(path for path in new if path.rpartition(b"/")[0] not in new))
 
 
 def watch(root: Root, *, stop: asyncio.Event, debounce_ms: int = 40) -> Watch:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from immich_dbsync.core.names import LeftAlone, NameRules
 from immich_dbsync.disk import walk as walking
+from immich_dbsync.disk.folders import folders
 from immich_dbsync.disk.hashing import hash_file
 from immich_dbsync.disk.root import Root
 from immich_dbsync.disk.walk import Walk, walk
@@ -113,39 +114,42 @@ def test_a_prefix_is_walked_alone(root: Root, prefix: bytes, wanted: list[bytes]
     assert not found.unreadable
 
 
-def test_deeper_than_any_path_may_be_long(root: Root) -> None:
-    name = b"d" * 255
+def deep(root: Root, name: bytes, count: int) -> None:
+    """Folders in each other, each with a file."""
     fd = os.dup(root.fd)
-    for _ in range(250):
+    for _ in range(count):
         os.mkdir(name, dir_fd=fd)
         child = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
-        os.close(os.open(b"z.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=child))
-        file = os.open(b"z.jpg", os.O_WRONLY, dir_fd=child)
+        file = os.open(b"z.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=child)
         os.write(file, b"deep")
         os.close(file)
         os.close(fd)
         fd = child
     os.close(fd)
+
+
+def test_deeper_than_there_are_descriptors(root: Root) -> None:
+    deep(root, b"d" * 7, 500)
     before, most, deepest, count = descriptors(), 0, b"", 0
     for each in walk(root, RULES):
         count += 1
         most = max(most, descriptors())
         deepest = max(deepest, each.path, key=len)
-    assert count == 250
-    assert len(deepest) == 250 * 256 + 5
+    assert count == 500
+    assert len(deepest) == 500 * 8 + 5
     assert most - before <= 18
     assert descriptors() == before
     assert hash_file(root, RelPath(deepest)).stat.size == 4
-    shutil.rmtree(root.path)
 
 
-def test_a_chain_without_end_is_cut_and_not_taken_for_deleted(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walking, "DEEPEST", 3)
-    put(root, "a/b/x.jpg", "a/b/c/x.jpg")
+def test_a_chain_without_end_is_cut_and_not_taken_for_deleted(root: Root) -> None:
+    deep(root, b"d" * 255, 250)
     found = walk(root, RULES)
-    assert paths(found) == [b"a/b/x.jpg"]
-    assert found.unreadable == {b"a/b/c"}
+    assert max(map(len, paths(found))) == 4096 + 5
+    assert found.unreadable == {(b"d" * 255 + b"/") * 16 + b"d" * 255}
     assert found.errors[0][1].errno == errno.ENAMETOOLONG
+    assert sorted(len(path) for path, _ in folders(root)) == [0, *(256 * depth - 1 for depth in range(1, 17))]
+    shutil.rmtree(root.path)
 
 
 def test_what_vanishes_or_turns_into_a_link_meanwhile_is_no_error(root: Root) -> None:

@@ -101,7 +101,28 @@ async def test_new_folders_are_watched_and_scanned(folder: Path, tmp_path: Path)
         each.paths.clear()
         (folder / "p/tree/c/later.jpg").write_bytes(b"1")
         (folder / "p/q/later.jpg").write_bytes(b"1")
-        await each.until(lambda: {b"p/tree/c/later.jpg", b"p/q/later.jpg"} <= each.paths)
+        await each.covers(b"p/tree/c/later.jpg")
+        await each.covers(b"p/q/later.jpg")
+
+
+async def test_many_new_folders_do_not_stop_everything_again_and_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watcher is made while nothing else runs, so its making rests in proportion to what it took."""
+    monkeypatch.setattr(watching, "_REST", 1e9)
+    async with watched(folder) as each:
+        (folder / "p").mkdir()
+        await each.until(lambda: bool(each.watch._young_folders))
+        (folder / "q").mkdir()
+        (folder / "q/x.jpg").write_bytes(b"1")
+        await each.covers(b"q/x.jpg")
+        assert each.watch._young_folders == {b"p"}
+        each.watch._rest_until = 0
+        (folder / "a/wake.jpg").write_bytes(b"1")
+        await each.until(lambda: each.watch._young_folders == {b"p", b"q"})
+        each.paths.clear()
+        (folder / "q/later.jpg").write_bytes(b"1")
+        await each.covers(b"q/later.jpg")
 
 
 async def test_a_renamed_folder_is_watched_under_its_new_name(folder: Path) -> None:
@@ -139,16 +160,33 @@ async def test_hidden_folders_and_linked_ones_are_not_watched(folder: Path, tmp_
 
 async def test_a_name_that_is_not_utf_8_costs_a_rescan_and_not_the_watch(folder: Path) -> None:
     async with watched(folder) as each:
-        (folder / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"1")
+        (folder / "a" / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"1")
         await each.until(lambda: each.rescans >= 2)
         (folder / "good.jpg").write_bytes(b"1")
         await each.covers(b"good.jpg")
 
 
-async def test_a_folder_that_can_t_be_watched_is_hinted_at_in_turn(folder: Path) -> None:
-    (folder / os.fsdecode(b"bad\xff")).mkdir()
+@pytest.mark.parametrize("name", [b"bad\xff", b"a/bad\xff"])
+async def test_a_folder_that_can_t_be_watched_is_hinted_at_in_turn(folder: Path, name: bytes) -> None:
+    (folder / os.fsdecode(name)).mkdir()
     async with watched(folder, poll_s=0.05) as each:
-        await each.until(lambda: b"bad\xff" in each.paths)
+        await each.until(lambda: name in each.paths)
+        (folder / os.fsdecode(name) / "new").mkdir()
+        await each.until(lambda: name + b"/new" in each.watch._unwatchable)
+
+
+async def test_reading_a_file_whose_name_is_not_utf_8_does_not_end_the_watch(folder: Path) -> None:
+    """To read is an event as well: each scan would end the watch, and that ask for a scan."""
+    (folder / "a" / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"1")
+    (folder / "b").mkdir()
+    async with watched(folder, poll_s=0.05) as each:
+        (folder / "a" / os.fsdecode(b"bad\xff.jpg")).read_bytes()
+        await each.until(lambda: b"a" in each.paths)
+        (folder / "b/x.jpg").write_bytes(b"1")
+        await each.covers(b"b/x.jpg")
+        (folder / "a/new").mkdir()
+        await each.until(lambda: b"a/new" in each.watch._watched)
+        assert each.rescans == 1
 
 
 async def test_a_root_deleted_and_made_anew_is_watched_on(folder: Path) -> None:

@@ -24,7 +24,7 @@ from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.disk.watch import Hints, Watch
 from immich_dbsync.model import Decision, OwnerId
-from immich_dbsync.service import gate, rounds, rules, session, todo, workers
+from immich_dbsync.service import drain, gate, rounds, rules, todo, workers
 from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.listener import Listener
 from immich_dbsync.store.holds import Holds
@@ -41,7 +41,7 @@ _SOONER: tuple[tuple[object, str, object], ...] = (
     (todo, "_SLOW_S", 0.1),
     (todo, "RETRY", _QUICK),
     (gate, "PROBE", _QUICK),
-    (session, "STUCK", _QUICK),
+    (drain, "STUCK", _QUICK),
 )
 _QUIET_S = 20.0
 
