@@ -152,6 +152,8 @@ class Rounds:
                 if not sync.root.still_there():
                     raise RootLost(Health.REPLACED if sync.root.path.exists() else Health.MISSING)
                 sync.scan()
+            # A file that changed while it was sent has failed for no reason that lasts.
+            sync.todo.forget_failures(hints.paths)
             sync.hint(hints.paths)
         raise RootLost(Health.MISSING)
 

@@ -49,8 +49,8 @@ class Todo:
         """Seconds until another try, after so many failed."""
         return RETRY.wait(attempt, random.random())  # noqa: S311  # jitter, no secret
 
-    def succeeded(self, paths: Iterable[RelPath]) -> None:
-        """Forget the failures of these paths."""
+    def forget_failures(self, paths: Iterable[RelPath]) -> None:
+        """The next failure of these paths counts as the first: they succeeded, or have changed since."""
         for path in paths:
             self._attempts.pop(path, None)
 

@@ -123,7 +123,7 @@ class Workers:
         if not tied:
             self._sync.todo.retry(paths)
             return
-        self._sync.todo.succeeded(paths)
+        self._sync.todo.forget_failures(paths)
         # Whatever happened to files and asset meanwhile is seen then, many at a time.
         self._sync.hint(paths, after=_AFTERWARDS_S)
 
@@ -191,7 +191,7 @@ class Workers:
         for action in actions:
             asked = action.paths if isinstance(action, Trash) else (action.path,)
             if action.asset_id in done:
-                sync.todo.succeeded(asked)
+                sync.todo.forget_failures(asked)
                 sync.hint(asked)
             else:
                 sync.dispatch.leave(asked, Why.NOT_ALLOWED)
