@@ -7,14 +7,14 @@ watchfiles does the watching, kept on a short lead:
 - It takes its list of folders once, and holds the interpreter lock while it does (0.1 ms a folder). New folders go to a
   second, small watcher, the young one, which is made anew for them; the longer that takes, the less often.
 - An event about a name that is not UTF-8 ends it, and opening a file is an event. Then everything is watched anew, a
-  rescan is asked for, and the folder with that name is no longer watched but looked at every minute.
+  rescan is asked for, and the folder with that name is no longer watched but asked every second whether it changed.
 - It drops queue overflows in silence, so a burst asks for a rescan.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from typing import Literal, Protocol, TypeVar
 from watchfiles import Change
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
-from immich_dbsync.disk.folders import folders
+from immich_dbsync.disk.folders import Unwatchable, folders
 from immich_dbsync.disk.root import Root
 from immich_dbsync.errors import DbsyncError, RootUnusable
 from immich_dbsync.model import RelPath
@@ -32,6 +32,7 @@ from immich_dbsync.model import RelPath
 BURST = 2000  # raw changes in one batch above which looking at each costs more than a rescan
 POLL_S = 60.0
 _CHECK_S = 5.0  # the root may be replaced without an event
+_ASK_S = 1.0  # between two looks at the times of folders that can't be watched
 _STEP_MS = 10  # how often watchfiles looks into its queue: latency against wake-ups
 _BACKOFF_S = (0.05, 30.0)  # first and longest pause before watching anew
 # What watchfiles says when the kernel's watches, or its inotify instances, are used up.
@@ -117,10 +118,10 @@ class Watch:
         self._poll_s = poll_s
         self._base = ""
         self._watched: set[bytes] = set()
-        self._unwatchable: set[bytes] = set()
+        self._unwatchable = Unwatchable()
         self._young_folders: set[bytes] = set()
         self._new: dict[bytes, bool] = {}  # with whether they can be watched; to go to the young watcher
-        self._rest_until = self._polled = 0.0
+        self._rest_until = self._asked = self._polled = 0.0
         self._old: _Eye | None = None
         self._young: _Eye | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -182,20 +183,30 @@ class Watch:
                     look.exception()
 
     def _longest_wait(self) -> float:
-        longest = min(_CHECK_S, self._poll_s)
+        longest = min(_ASK_S if self._unwatchable else _CHECK_S, self._poll_s)
         return min(longest, max(0.0, self._rest_until - time.monotonic())) if self._new else longest
 
     async def _at_times(self) -> Hints | None:
-        """Watch new folders when it is time to; look at those that can't be watched, in turn."""
+        """Watch new folders when it is time to; look at those that can't be watched, in turn and when they changed."""
         paths: set[bytes] = set()
         if self._new and time.monotonic() >= self._rest_until:
             await self._call(self._adopt)
             paths |= self._young_folders
-        if self._unwatchable and time.monotonic() - self._polled >= self._poll_s:
-            self._polled = time.monotonic()
-            self._new |= await self._call(self._missed, *self._unwatchable)
-            paths |= self._unwatchable
+        if self._unwatchable and time.monotonic() - self._asked >= min(_ASK_S, self._poll_s):
+            paths |= await self._call(self._ask)
+            self._asked = time.monotonic()
+        if b"" in paths:
+            return Hints(rescan=True)
         return Hints(frozenset(map(RelPath, paths))) if paths else None
+
+    def _ask(self) -> set[bytes]:
+        """The folders that can't be watched and have changed; all of them every ``poll_s``."""
+        changed = self._unwatchable.changed(self._root)
+        if time.monotonic() - self._polled >= self._poll_s:
+            self._polled = time.monotonic()
+            changed = {*self._unwatchable}
+        self._new |= self._missed(*changed)
+        return changed
 
     async def _call(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
@@ -225,7 +236,8 @@ class Watch:
         self._base = f"/proc/self/fd/{self._root.fd}"
         found_folders = dict(folders(self._root))
         self._watched = {path for path, watchable in found_folders.items() if watchable}
-        self._unwatchable = found_folders.keys() - self._watched
+        self._unwatchable = Unwatchable()
+        self._unwatchable.add(found_folders.keys() - self._watched)
         self._young_folders, self._new = set(), {}
         try:
             self._old = _Eye(self._base, self._watched, self._stop)
@@ -253,7 +265,7 @@ class Watch:
         if rescan:
             now = dict(folders(self._root))
             self._watched &= now.keys()
-            self._new = {path: now[path] for path in now.keys() - self._watched - self._unwatchable}
+            self._new = {path: now[path] for path in now.keys() - self._watched if path not in self._unwatchable}
         else:
             self._forget({os.fsencode(path) for change, path in seen if change == Change.deleted})
             for change, path in seen:
@@ -264,18 +276,22 @@ class Watch:
         return Hints(frozenset(paths)) if paths else None
 
     def _forget(self, gone: set[bytes]) -> None:
-        for path in gone & (self._watched | self._unwatchable | self._new.keys()):
-            below = path + b"/"
-            self._new = {name: good for name, good in self._new.items() if name != path and not name.startswith(below)}
-            for known in (self._watched, self._unwatchable, self._young_folders):
-                known -= {name for name in known if name == path or name.startswith(below)}
+        known: tuple[Collection[bytes], ...] = (self._watched, self._young_folders, self._unwatchable, self._new)
+        for path in gone:
+            if any(path in each for each in known):
+                below = path + b"/"
+                ended = {name for each in known for name in each if name == path or name.startswith(below)}
+                self._watched -= ended
+                self._young_folders -= ended
+                self._unwatchable.discard(ended)
+                self._new = {name: good for name, good in self._new.items() if name not in ended}
 
     def _adopt(self) -> None:
         """Watch new folders. What happens until the new watcher is there is covered by hinting at its folders after."""
         began = time.monotonic()
         new, self._new = self._new, {}
-        self._unwatchable |= {path for path, watchable in new.items() if not watchable}
-        self._young_folders |= new.keys() - self._unwatchable
+        self._young_folders |= {path for path, watchable in new.items() if watchable}
+        self._unwatchable.add(new.keys() - self._young_folders)
         self._watched |= self._young_folders
         young = _Eye(self._base, self._young_folders, self._stop)
         if self._young is not None:
