@@ -18,6 +18,7 @@ import pytest
 from immich_dbsync.demo.stage import Stage, staged
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion
 from tests.databases import MAJORS, Servers
+from tests.files import files_below
 from tests.waiting import until
 
 # The grace is long enough that a move is seen whole on a busy machine, and short enough to wait for.
@@ -67,10 +68,7 @@ class Loop:
 
     def on_disk(self) -> dict[str, bytes]:
         """Every file that a file sync tool would see."""
-        root = self.stage.folder
-        files = (path for path in root.rglob("*") if path.is_file())
-        relative = ((path.relative_to(root), path) for path in files)
-        return {str(name): path.read_bytes() for name, path in relative if not name.parts[0].startswith(".")}
+        return files_below(self.stage.folder)
 
     async def assets(self) -> dict[str, UUID]:
         """The asset of each path, as our records say; none before the service has made its tables."""

@@ -6,11 +6,10 @@ import itertools
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from tests.contract.target import upload_parts
 from tests.faults import points, seam
 from tests.faults.points import ARMED, TRACE
 from tests.faults.proxy import Proxy
+from tests.files import files_below
 from tests.forked import Forked
 from tests.waiting import until
 
@@ -174,7 +174,7 @@ class Rig:
 
     def files(self) -> dict[str, bytes]:
         """Every file that is not hidden: path and content."""
-        return _contents(self.folder, hidden=False)
+        return files_below(self.folder)
 
     def switch(self, name: str, text: str | None = "") -> None:
         """Set a switch of the seam's kernel, or take it away."""
@@ -187,7 +187,7 @@ class Rig:
 
     def quarantined(self) -> list[bytes]:
         """The contents of all files in quarantine."""
-        return [*_contents(self.folder / ".immich-dbsync" / "quarantine", hidden=True).values()]
+        return [*files_below(self.folder / ".immich-dbsync" / "quarantine", hidden=True).values()]
 
     # --- the library ---
 
@@ -329,20 +329,6 @@ class Rig:
         there = {sha1(content) for content in (*self.files().values(), *self.quarantined())} | {*await self.library()}
         lost = [content for content in contents if sha1(content) not in there and content not in self.wanted.gone]
         assert not lost, lost
-
-
-def _contents(root: Path, *, hidden: bool) -> dict[str, bytes]:
-    found = {}
-    for folder, folders, names in os.walk(root):
-        if not hidden:
-            folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if hidden or not name.startswith("."):
-                path = Path(folder, name)
-                with suppress(FileNotFoundError):  # it is on its way
-                    if stat.S_ISREG(path.lstat().st_mode) and path.lstat().st_nlink == 1:
-                        found[str(path.relative_to(root))] = path.read_bytes()
-    return found
 
 
 def _differ(found: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> str:

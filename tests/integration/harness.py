@@ -31,6 +31,7 @@ from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.session import Session, connected
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.holds import HoldRow, Holds
+from tests.files import files_below
 from tests.waiting import until
 
 __all__ = ["GRACE_S", "SETTLE_S", "Harness", "Person", "harness", "picture", "until"]
@@ -97,19 +98,11 @@ class Person:
 
     def files(self) -> dict[str, bytes]:
         """Every file that is not hidden: path and content."""
-        found: dict[str, bytes] = {}
-        for folder, folders, names in os.walk(self.folder):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in names:
-                path = Path(folder, name)
-                if not name.startswith("."):
-                    found[str(path.relative_to(self.folder))] = path.read_bytes()
-        return found
+        return files_below(self.folder)
 
     def quarantined(self) -> list[bytes]:
         """The contents of all files in quarantine."""
-        place = self.folder / ".immich-dbsync" / "quarantine"
-        return sorted(path.read_bytes() for path in place.rglob("*") if path.is_file())
+        return sorted(files_below(self.folder / ".immich-dbsync" / "quarantine", hidden=True).values())
 
     # --- the library ---
 

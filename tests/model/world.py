@@ -9,7 +9,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from unittest.mock import patch
@@ -28,6 +28,7 @@ from immich_dbsync.service import drain, gate, rounds, rules, todo, workers
 from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.listener import Listener
 from immich_dbsync.store.holds import Holds
+from tests.files import files_below
 from tests.integration.harness import Harness
 from tests.model.oracle import Seen
 from tests.waiting import until
@@ -257,9 +258,9 @@ class World:
         held = frozenset(contents[sha1] for sha1 in await self.held()) if self.engine.session is not None else ()
         # A file may be on its way just now: what is not in one place yet or any more is in the other.
         place = self.folder / ".immich-dbsync" / "quarantine"
-        quarantined = {*_contents(place).values()}
-        files = _contents(self.folder)
-        quarantined.update(_contents(place).values())
+        quarantined = {*files_below(place).values()}
+        files = files_below(self.folder)
+        quarantined.update(files_below(place).values())
         return Seen(files, frozenset(quarantined), library, frozenset(held))
 
     async def quiet(self, *, tell: bool) -> None:
@@ -302,17 +303,6 @@ class World:
             await until(over, seconds=_QUIET_S)
         except AssertionError:
             raise AssertionError(f"not quiet within {_QUIET_S} s: {busy or 'no scan'}") from None
-
-
-def _contents(root: Path) -> dict[str, bytes]:
-    """Path and content of every file below that is not hidden; some may vanish meanwhile."""
-    found: dict[str, bytes] = {}
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(folder, name) for name in names if not name.startswith(".")):
-            with suppress(FileNotFoundError):
-                found[str(path.relative_to(root))] = path.read_bytes()
-    return found
 
 
 @contextmanager
