@@ -291,10 +291,38 @@ where q.owner_id = $1
        or a.id is null and not q.gone
        or a.id is null and q.gone and q.quarantined_at < now() - $2::interval)
 
--- name: sizes_recorded
--- Which of these sizes some recorded file has: a file of such a size may be a copy. $1 owner, $2 sizes.
-select s as size from unnest($2::bigint[]) s
-where exists (select from immich_dbsync_v1.records r where r.owner_id = $1 and r.size = s)
+-- name: size_seen
+-- Whether a recorded file has this size, so that one of this size may be a copy; and whether anything else is known that
+-- this file may be: a record at its path, a file in quarantine, something that was sent. $1 owner, $2 path, $3 size.
+select exists (select from immich_dbsync_v1.records where owner_id = $1 and size = $3) as recorded,
+       exists (select from immich_dbsync_v1.records where owner_id = $1 and sha256(path) = sha256($2))
+       or exists (select from immich_dbsync_v1.quarantine where owner_id = $1 and size = $3)
+       or exists (select from immich_dbsync_v1.sends where owner_id = $1 and size = $3) as known
+
+-- name: knows_sizes
+-- Whether this Immich keeps its assets' sizes where we look for them.
+select exists (
+  select from pg_attribute
+  where attrelid = to_regclass('public.asset_exif') and attname = 'fileSizeInByte' and not attisdropped
+) as known
+
+-- name: library_sizes
+-- The sizes of an owner's assets that were created from $2 on (null: of all), ascending, eight bytes each with the
+-- highest first; whether some size is not known yet, because Immich writes it right after the asset's row; and what time
+-- it is. Our own uploads are not waited for, and after a while an asset without a size will never have one.
+-- $1 owner, $2 time.
+select coalesce(string_agg(int8send(size), '' order by size), '') as sizes, coalesce(bool_or(awaited), false) as awaited,
+       now() as at
+from (
+  select e."fileSizeInByte" as size,
+         bool_or(e."fileSizeInByte" is null and a."createdAt" > now() - interval '10 minutes' and not exists (
+           select from immich_dbsync_v1.sends s where s.owner_id = $1 and s.sha1 = a.checksum
+         )) as awaited
+  from public.asset a
+  left join public.asset_exif e on e."assetId" = a.id
+  where a."ownerId" = $1 and a."libraryId" is null and ($2::timestamptz is null or a."createdAt" >= $2)
+  group by 1
+) as found
 
 -- name: content_of_copy
 -- The SHA-1 of a recorded content with this size and XXH3: both are of one read and belong together, whatever became of

@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def files_below(root: Path, *, hidden: bool = False) -> dict[str, bytes]:
-    """Every regular file below ``root`` that has no other link, by its path below it; hidden ones only when asked for.
+def files_below(root: Path, *, hidden: bool = False, linked: bool = True) -> dict[str, bytes]:
+    """Every regular file below ``root``, by its path below it; hidden ones only when asked for.
 
-    A file that leaves while this reads was not there.
+    ``linked``: those with other hard links, too. A file that leaves while this reads was not there.
     """
     found: dict[str, bytes] = {}
     for folder, folders, names in os.walk(root):
@@ -17,6 +17,6 @@ def files_below(root: Path, *, hidden: bool = False) -> dict[str, bytes]:
         for path in (Path(folder, name) for name in names if hidden or not name.startswith(".")):
             with suppress(FileNotFoundError):
                 status = path.lstat()
-                if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                if stat.S_ISREG(status.st_mode) and (linked or status.st_nlink == 1):
                     found[str(path.relative_to(root))] = path.read_bytes()
     return found

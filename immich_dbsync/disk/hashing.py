@@ -27,6 +27,22 @@ class Hashed:
     started_ns: int
 
 
+class Digests:
+    """SHA-1 and XXH3-128 of bytes as they come, computed side by side."""
+
+    def __init__(self) -> None:
+        self._sha1, self._xxh3 = hashlib.sha1(usedforsecurity=False), xxhash.xxh3_128()
+
+    def update(self, block: bytes | memoryview) -> None:
+        """Add the next bytes."""
+        self._sha1.update(block)
+        self._xxh3.update(block)
+
+    def content(self) -> Content:
+        """The digests of all bytes so far."""
+        return Content(Sha1(self._sha1.digest()), Xxh3(self._xxh3.digest()))
+
+
 class Abandoned(Exception):
     """The reader was asked to stop before the file's end."""
 
@@ -46,13 +62,12 @@ def hash_file(
     started = clock_ns()
     fd, before = root.open_file(path)
     try:
-        sha1, xxh3 = hashlib.sha1(usedforsecurity=False), xxhash.xxh3_128()
+        digests = Digests()
 
         def update(block: memoryview) -> None:
             if stopped():
                 raise Abandoned
-            sha1.update(block)
-            xxh3.update(block)
+            digests.update(block)
 
         length = _read(fd, before.size, update)
         after = stat_of(os.fstat(fd))
@@ -60,7 +75,7 @@ def hash_file(
         os.close(fd)
     if after != before or length != before.size:
         raise ChangedWhileRead(path)
-    return Hashed(Content(Sha1(sha1.digest()), Xxh3(xxh3.digest())), before, started)
+    return Hashed(digests.content(), before, started)
 
 
 def xxh3_of_file(root: Root, path: RelPath, *, stopped: Callable[[], bool] = lambda: False) -> Xxh3:

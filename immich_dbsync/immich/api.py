@@ -82,12 +82,16 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What is sent besides the bytes. ``name`` is the file's own name; ``mtime_ns`` counts from 1970."""
+    """What is sent besides the bytes. ``name`` is the file's own name; ``mtime_ns`` counts from 1970.
+
+    ``sha1``: None where the bytes are hashed while they are sent; then the server can't tell a duplicate before it has
+    them all.
+    """
 
     name: bytes
     size: int
     mtime_ns: int
-    sha1: Sha1
+    sha1: Sha1 | None
     sidecar: tuple[bytes, bytes] | None = None  # its name and its bytes
 
 
@@ -134,10 +138,11 @@ class Server:
 
         headers = {
             "x-api-key": key,
-            "x-immich-checksum": upload.sha1.hex(),
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(len(head) + upload.size + len(tail)),
         }
+        if upload.sha1 is not None:
+            headers["x-immich-checksum"] = upload.sha1.hex()
         try:
             answer = await self._request("POST", "/assets", data=framed(), headers=headers)
         except Unavailable:
@@ -259,7 +264,8 @@ def _frame(upload: Upload, boundary: str) -> tuple[bytes, bytes]:
     fields = {
         "fileCreatedAt": time,
         "fileModifiedAt": time,
-        "deviceAssetId": upload.sha1.hex(),  # 2.x refuses an upload without these two
+        # 2.x refuses an upload without these two, and looks no further at them.
+        "deviceAssetId": upload.sha1.hex() if upload.sha1 is not None else boundary,
         "deviceId": DEVICE_ID,
     }
     head = b"".join(

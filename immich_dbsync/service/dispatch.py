@@ -200,6 +200,10 @@ class Dispatch:
 
     def _upload_later(self, view: View, action: Upload | Replace) -> None:
         paths = paths_of(action)
+        size = view.files[paths[0]].stat.size
+        if size in self._queues.unread:  # it may be the same picture
+            self._todo.wait_behind(size, paths)
+            return
         records = tuple(self.hands.record(view, path, action.content, None) for path in paths)
         self._queues.upload(Job(records, action if isinstance(action, Replace) else None))
 

@@ -40,6 +40,10 @@ class Pause:
         self._until = asyncio.get_running_loop().time() + self.seconds
         self._over.clear()
 
+    def on(self) -> bool:
+        """Whether there is one now."""
+        return not self._over.is_set()
+
     def end(self) -> None:
         """Try again now: somebody says that it is mended."""
         self._over.set()

@@ -19,7 +19,7 @@ from immich_dbsync.service.dispatch import Dispatch
 from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.observe import Seen
 from immich_dbsync.service.parts import Parts
-from immich_dbsync.service.queues import Job, Queues
+from immich_dbsync.service.queues import Job, Queues, Unread
 from immich_dbsync.service.todo import Todo
 
 log = structlog.get_logger()
@@ -47,7 +47,9 @@ class OwnerSync:
         self.scan_wanted = asyncio.Event()
         self.dispatch = Dispatch(parts, self.guard, self.queues, self.todo)
         self._lock = asyncio.Lock()
-        parts.known.sizes_in_hand = lambda: frozenset((*self.queues.hashing.values(), *self.todo.unsettled_sizes()))
+        parts.known.sizes_in_hand = lambda: frozenset(
+            (*self.queues.hashing.values(), *self.queues.unread, *self.todo.unsettled_sizes())
+        )
 
     # --- what comes in ---
 
@@ -236,10 +238,10 @@ class OwnerSync:
 
     # --- what workers tell ---
 
-    def uploaded(self, job: Job) -> None:
+    def uploaded(self, job: Job | Unread) -> None:
         """An upload has ended, one way or the other."""
         self.queues.uploaded(job)
-        self.todo.uploaded(job.content)
+        self.todo.uploaded(job.content if isinstance(job, Job) else job.size)
         self.look_for_unclaimed()
 
     async def record_missing(self, records: Sequence[Record]) -> None:

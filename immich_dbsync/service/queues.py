@@ -4,6 +4,7 @@ A path that a worker has in hand is left alone until it has been looked at again
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,24 @@ class Job:
         """What all the paths hold."""
         return self.records[0].content
 
+    @property
+    def paths(self) -> list[RelPath]:
+        """Every path that holds it, the one to read first."""
+        return [record.path for record in self.records]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A file that is surely new to Immich, to be hashed while it is sent; its size in bytes, by which that is known."""
+
+    path: RelPath
+    size: int
+
+    @property
+    def paths(self) -> list[RelPath]:
+        """The one path, as a Job has them."""
+        return [self.path]
+
 
 class Queues:
     """One owner's files to be hashed and uploaded, and what Immich is to be asked for."""
@@ -37,7 +56,8 @@ class Queues:
     def __init__(self) -> None:
         self.to_hash: asyncio.Queue[RelPath] = asyncio.Queue()
         self.hashing: dict[RelPath, int] = {}  # path to size, from being queued to being hashed
-        self.to_upload: asyncio.Queue[Job] = asyncio.Queue()
+        self.to_upload: asyncio.Queue[Job | Unread] = asyncio.Queue()
+        self.unread: Counter[int] = Counter()  # sizes of the Unread, from being queued to being sent
         self.uploading: set[RelPath] = set()  # from being queued to being tied or given up
         self.to_trash: dict[RelPath, bool] = {}  # missing paths whose assets are to be trashed: approved by a person?
         self.trash_wanted = asyncio.Event()
@@ -54,14 +74,18 @@ class Queues:
         self.hashing[file.path] = file.stat.size
         self.to_hash.put_nowait(file.path)
 
-    def upload(self, job: Job) -> None:
+    def upload(self, job: Job | Unread) -> None:
         """Have this content uploaded."""
-        self.uploading.update(record.path for record in job.records)
+        self.uploading.update(job.paths)
+        if isinstance(job, Unread):
+            self.unread[job.size] += 1
         self.to_upload.put_nowait(job)
 
-    def uploaded(self, job: Job) -> None:
+    def uploaded(self, job: Job | Unread) -> None:
         """An upload has ended, one way or the other."""
-        self.uploading.difference_update(record.path for record in job.records)
+        self.uploading.difference_update(job.paths)
+        if isinstance(job, Unread):
+            self.unread -= Counter([job.size])
 
     def request(self, plan: Sequence[Action]) -> None:
         """Have Immich asked for what only it can do."""

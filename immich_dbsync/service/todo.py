@@ -30,7 +30,8 @@ class Todo:
         self._attempts: Counter[RelPath] = Counter()
         self._after_scan: set[RelPath] = set()  # missing, while a scan may yet find them elsewhere
         self._in_grace: set[RelPath] = set()  # missing, and nothing can be said of them yet
-        self._behind: dict[Content, set[RelPath]] = defaultdict(set)  # another path of the same content is uploading
+        # Another path of the same content is being sent, or one of the same size, whose content is not known yet.
+        self._behind: dict[Content | int, set[RelPath]] = defaultdict(set)
         self._waiting_for: dict[AssetId, set[RelPath]] = defaultdict(set)
 
     def hint(self, paths: Iterable[RelPath], *, after: float = 0.0) -> None:
@@ -82,17 +83,17 @@ class Todo:
         missing, self._after_scan = self._after_scan, set()
         self.hint(missing)
 
-    def wait_behind(self, content: Content, paths: Iterable[RelPath]) -> None:
-        """These paths hold what another path is uploading."""
-        self._behind[content].update(paths)
+    def wait_behind(self, sent: Content | int, paths: Iterable[RelPath]) -> None:
+        """These paths hold, or by their size may hold, what another path is uploading."""
+        self._behind[sent].update(paths)
 
     def behind_a_move(self, path: RelPath) -> None:
         """This missing path's record ends once another path is tied, which a queue has in hand."""
         self.hint([path], after=_TWIN_S)
 
-    def uploaded(self, content: Content) -> None:
+    def uploaded(self, sent: Content | int) -> None:
         """An upload has ended, one way or the other."""
-        self.hint(self._behind.pop(content, ()))
+        self.hint(self._behind.pop(sent, ()))
 
     def changed(self, assets: Iterable[AssetId]) -> None:
         """Something happened to these assets that paths may have waited for."""

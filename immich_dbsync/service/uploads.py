@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -12,35 +13,59 @@ from immich_dbsync.core.actions import Replace
 from immich_dbsync.disk import sidecars
 from immich_dbsync.disk.at import stat_of
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
-from immich_dbsync.disk.hashing import BLOCK, xxh3_of
+from immich_dbsync.disk.hashing import BLOCK, Digests, Hashed, is_racy, xxh3_of
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
 from immich_dbsync.model import Asset, AssetId, Record, RelPath, Stat, Status
 from immich_dbsync.service.owner import OwnerSync
-from immich_dbsync.service.queues import Job
+from immich_dbsync.service.queues import Job, Unread
 from immich_dbsync.store.records import Deed, Sent
 
 log = structlog.get_logger()
 
 
-async def send(sync: OwnerSync, job: Job) -> bool:
+async def send(sync: OwnerSync, job: Job | Unread) -> bool:
     """Have the content in Immich, verify it, tie its paths; False where it must be looked at anew.
 
     Raises ApiError as the server answers. Abandoned at any point, the next start finds the content in Immich, or not,
     by its checksum.
     """
+    if isinstance(job, Unread):
+        return await send_unread(sync, job)
     if job.replaces is not None:
         return await _replace(sync, job, job.replaces)
     sent = await _upload(sync, job)
     if sent is None:
         return False
     asset, duplicate = sent
-    await sync.store.upsert(sync.owner, [replace(record, asset_id=asset.id) for record in job.records])
-    why = "Immich had it already" if duplicate else "new in the folder"
-    await sync.store.remember(sync.owner, [Deed("upload", why, r.path, asset.id) for r in job.records])
-    path = job.records[0].path
-    log.info("file.uploaded", owner=str(sync.owner), path=path, asset=str(asset.id), duplicate=duplicate)
+    await _tie(sync, job.records, asset, duplicate=duplicate)
     return True
+
+
+async def send_unread(sync: OwnerSync, unread: Unread) -> bool:
+    """Row 1 for a file that is surely new: hash it while it is sent, verify it, tie its path; else False.
+
+    What was hashed is then known to the next look. Raises as ``send``.
+    """
+    try:
+        hashed, uploaded = await _transfer_unread(sync, unread)
+    except (FileNotFoundError, NotTaken, ChangedWhileRead):
+        return False
+    source = Record(unread.path, hashed.stat, hashed.content, None, is_racy(hashed.stat, hashed.started_ns))
+    asset = await _stored(sync, [source], uploaded)
+    if asset is None:
+        sync.known.identified[unread.path] = hashed
+        return False
+    await _tie(sync, [source], asset, duplicate=uploaded.duplicate)
+    return True
+
+
+async def _tie(sync: OwnerSync, records: Sequence[Record], asset: Asset, *, duplicate: bool) -> None:
+    await sync.store.upsert(sync.owner, [replace(record, asset_id=asset.id) for record in records])
+    why = "Immich had it already" if duplicate else "new in the folder"
+    await sync.store.remember(sync.owner, [Deed("upload", why, record.path, asset.id) for record in records])
+    path = records[0].path
+    log.info("file.uploaded", owner=str(sync.owner), path=path, asset=str(asset.id), duplicate=duplicate)
 
 
 async def _upload(sync: OwnerSync, job: Job) -> tuple[Asset, bool] | None:
@@ -56,17 +81,24 @@ async def _upload(sync: OwnerSync, job: Job) -> tuple[Asset, bool] | None:
     if not intact:
         log.info("upload.changed_meanwhile", owner=str(sync.owner), path=source.path, asset=str(uploaded.asset_id))
         return None
+    asset = await _stored(sync, job.records, uploaded)
+    return (asset, uploaded.duplicate) if asset is not None else None
+
+
+async def _stored(sync: OwnerSync, records: Sequence[Record], uploaded: api.Uploaded) -> Asset | None:
+    """The active asset that came of an upload and holds what was sent; None where there is none."""
     assets = await sync.library.assets(sync.owner, [uploaded.asset_id], [])
     asset = assets.get(uploaded.asset_id)
     if asset is None or asset.status is not Status.ACTIVE:
         return None  # deleted meanwhile, or a duplicate of one in the trash, of which the answer gives no hint
+    source = records[0]
     if asset.sha1 != source.content.sha1:
         problem = "Immich stored other bytes than were sent; look at its storage"
-        await sync.store.upsert(sync.owner, [replace(record, problem=problem) for record in job.records])
+        await sync.store.upsert(sync.owner, [replace(record, problem=problem) for record in records])
         await sync.store.remember(sync.owner, [Deed("refused", problem, source.path, asset.id)])
         log.error("upload.corrupted", owner=str(sync.owner), path=source.path, asset=str(asset.id))
         return None
-    return asset, uploaded.duplicate
+    return asset
 
 
 async def refuse(sync: OwnerSync, job: Job, problem: str) -> None:
@@ -186,7 +218,8 @@ async def _transfer(sync: OwnerSync, source: Record) -> tuple[api.Uploaded, bool
         digest = xxhash.xxh3_128()
         name = source.path.rpartition(b"/")[2]
         upload = api.Upload(name, before.size, before.mtime_ns, source.content.sha1, sidecar)
-        uploaded = await sync.server.upload(sync.key, upload, _body(fd, source.path, before, digest))
+        body = (block async for block, _ in _blocks(fd, source.path, before, digest.update))
+        uploaded = await sync.server.upload(sync.key, upload, body)
         # A duplicate may be answered before the body was read.
         intact = uploaded.duplicate or digest.digest() == source.content.xxh3
         after = stat_of(os.fstat(fd))
@@ -198,6 +231,41 @@ async def _transfer(sync: OwnerSync, source: Record) -> tuple[api.Uploaded, bool
     return uploaded, intact
 
 
+async def _transfer_unread(sync: OwnerSync, unread: Unread) -> tuple[Hashed, api.Uploaded]:
+    """Send one file's bytes, hashed on the way; raises ChangedWhileRead, and then nothing is stored."""
+    started = time.time_ns()
+    sidecar = await asyncio.to_thread(_sidecar, sync.root, unread.path)
+    fd, before = await asyncio.to_thread(sync.root.open_file, unread.path)
+    digests, whole, ours = Digests(), False, False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal whole, ours
+        async for block, last in _blocks(fd, unread.path, before, digests.update):
+            if last:
+                # Before the server has all of it, so that an answer that is lost can be told from no upload.
+                if stat_of(os.fstat(fd)) != before:
+                    raise ChangedWhileRead(unread.path)
+                ours = await sync.store.begin_send(sync.owner, Sent(unread.path, digests.content(), before.size))
+                whole = True
+            yield block
+
+    try:
+        if before.size != unread.size:
+            raise ChangedWhileRead(unread.path)
+        name = unread.path.rpartition(b"/")[2]
+        uploaded = await sync.server.upload(
+            sync.key, api.Upload(name, before.size, before.mtime_ns, None, sidecar), body()
+        )
+    finally:
+        os.close(fd)
+    if not whole:
+        raise api.Unavailable("The server answered before it had the file")
+    hashed = Hashed(digests.content(), before, started)
+    if uploaded.duplicate and ours:
+        await sync.store.end_sends(sync.owner, [hashed.content.sha1])
+    return hashed, uploaded
+
+
 def _sidecar(root: Root, path: RelPath) -> tuple[bytes, bytes] | None:
     """Name and bytes of the sidecar that goes with this picture."""
     for found in sidecars.sidecars(root, path):
@@ -206,13 +274,23 @@ def _sidecar(root: Root, path: RelPath) -> tuple[bytes, bytes] | None:
     return None
 
 
-async def _body(fd: int, path: RelPath, stat: Stat, digest: xxhash.xxh3_128) -> AsyncIterator[bytes]:
-    """Exactly ``stat.size`` bytes, or ChangedWhileRead, which breaks off the request: nothing is stored then."""
+async def _blocks(
+    fd: int, path: RelPath, stat: Stat, update: Callable[[bytes], None]
+) -> AsyncIterator[tuple[bytes, bool]]:
+    """Exactly ``stat.size`` bytes, and with each block whether it is the last; ``update`` has had it by then.
+
+    Or ChangedWhileRead, which breaks off the request: nothing is stored then.
+    """
+
+    def read(size: int, offset: int) -> bytes:
+        block = os.pread(fd, size, offset)
+        update(block)
+        return block
+
     offset = 0
     while offset < stat.size:
-        block = await asyncio.to_thread(os.pread, fd, min(BLOCK, stat.size - offset), offset)
+        block = await asyncio.to_thread(read, min(BLOCK, stat.size - offset), offset)
         if not block:
             raise ChangedWhileRead(path)
-        digest.update(block)
         offset += len(block)
-        yield block
+        yield block, offset == stat.size

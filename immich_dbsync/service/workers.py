@@ -1,13 +1,11 @@
-"""The loops that work off an owner's queues: hashing, uploads, requests. Each has its paths looked at again after."""
+"""The loops that work off an owner's queues of uploads and requests. Each has its paths looked at again after."""
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -16,12 +14,13 @@ from immich_dbsync.core.actions import Restore, Trash, Why
 from immich_dbsync.core.guards import FOLDER_MIN, WINDOW_S
 from immich_dbsync.core.view import View
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
-from immich_dbsync.disk.hashing import Hashed, hash_file, xxh3_of_file
+from immich_dbsync.disk.hashing import is_racy
 from immich_dbsync.immich import api
-from immich_dbsync.model import AssetId, Direction, RelPath, Status
+from immich_dbsync.model import AssetId, Direction, Record, RelPath, Status
 from immich_dbsync.service import uploads
+from immich_dbsync.service.hashing import Hashing
 from immich_dbsync.service.owner import OwnerSync
-from immich_dbsync.service.queues import Job
+from immich_dbsync.service.queues import Job, Unread
 from immich_dbsync.service.requests import KeyedRequest, batches, send_split
 from immich_dbsync.store.records import Deed, Sent
 
@@ -40,14 +39,13 @@ class Workers:
         """All owners share ``slots``, for uploads beside one that each has for itself; ``hashers`` are this owner's."""
         self._sync = sync
         self._slots = slots
-        self._hashers = hashers
+        self._hashing = Hashing(sync, hashers)
         self._problems: dict[str, str | None] = {}
-        self._ended = threading.Event()  # a thread can't be cancelled: it asks
 
     def start(self, group: asyncio.TaskGroup, *, uploads_at_once: int) -> None:
         """Start all loops as tasks of ``group``."""
         for _ in range(os.cpu_count() or 1):
-            group.create_task(self._hash_forever())
+            group.create_task(self._hashing.identify_forever())
         # One of the owner's own, so that another's large files do not keep theirs waiting.
         group.create_task(self._upload_forever(asyncio.Semaphore()))
         for _ in range(uploads_at_once - 1):
@@ -55,55 +53,14 @@ class Workers:
         group.create_task(self._trash_forever())
         group.create_task(self._restore_forever())
 
-    # --- hashing ---
-
-    async def _hash_forever(self) -> None:
-        sync = self._sync
-        while True:
-            path = await sync.queues.to_hash.get()
-            again = True
-            try:
-                sync.known.identified[path] = await self._identify(path)
-            except (FileNotFoundError, ChangedWhileRead):
-                pass  # the next look tells what became of it
-            except (NotTaken, OSError) as error:
-                log.warning("file.not_taken", owner=str(sync.owner), path=path, reason=str(error))
-                again = False  # a scan or a change brings it up again
-            except asyncio.CancelledError:
-                self._ended.set()
-                raise
-            finally:
-                sync.queues.hashing.pop(path, None)
-            if again:
-                sync.hint([path])
-            else:
-                sync.todo.hinted.set()  # a scan may be over with it
-
-    async def _identify(self, path: RelPath) -> Hashed:
-        """The file's digests; where it is a copy of a recorded one, without computing SHA-1."""
-        sync, stopped = self._sync, self._ended.is_set
-        size = sync.queues.hashing[path]
-        if await sync.store.sizes_recorded(sync.owner, [size]):
-            started = time.time_ns()
-            before = await asyncio.to_thread(sync.root.stat, path)
-            xxh3 = await self._hash(partial(xxh3_of_file, sync.root, path, stopped=stopped))
-            content = await sync.store.content_of_copy(sync.owner, size, xxh3)
-            if content is not None and before is not None and await asyncio.to_thread(sync.root.stat, path) == before:
-                return Hashed(content, before, started)
-        return await self._hash(partial(hash_file, sync.root, path, stopped=stopped))
-
-    async def _hash(self, work: "partial[T]") -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._hashers, work)
-
     # --- uploads ---
 
     async def _upload_forever(self, slots: asyncio.Semaphore) -> None:
         sync = self._sync
         while True:
             job = await sync.queues.to_upload.get()
-            paths = [record.path for record in job.records]
             try:
-                async with self._failures(paths):
+                async with self._failures(job.paths):
                     await sync.queues.quota_used_up.wait()
                     await self._ready()
                     async with slots:
@@ -111,21 +68,37 @@ class Workers:
             finally:
                 sync.uploaded(job)
 
-    async def _upload(self, job: Job) -> None:
-        paths = [record.path for record in job.records]
+    async def _upload(self, job: Job | Unread) -> None:
+        paths = job.paths
         try:
             tied = await uploads.send(self._sync, job)
         except api.FileRefused as error:
-            await uploads.refuse(self._sync, job, str(error))
+            await self._refuse(job, str(error))
             return
         await self._set_problem("key", None)
         await self._set_problem("quota", None)
         if not tied:
-            self._sync.todo.retry(paths)
+            if paths[0] in self._sync.known.identified:
+                self._sync.hint(paths)  # as a file that was hashed
+            else:
+                self._sync.todo.retry(paths)
             return
         self._sync.todo.forget_failures(paths)
         # Whatever happened to files and asset meanwhile is seen then, many at a time.
         self._sync.hint(paths, after=_AFTERWARDS_S)
+
+    async def _refuse(self, job: Job | Unread, problem: str) -> None:
+        """Note why Immich does not take a file: what it holds has to be known, to know when it is another."""
+        sync = self._sync
+        if isinstance(job, Unread):
+            try:
+                hashed = await self._hashing.both(job.path)
+            except (FileNotFoundError, ChangedWhileRead, NotTaken):
+                sync.hint(job.paths)
+                return
+            racy = is_racy(hashed.stat, hashed.started_ns)
+            job = Job((Record(job.path, hashed.stat, hashed.content, None, racy),))
+        await uploads.refuse(sync, job, problem)
 
     # --- requests ---
 

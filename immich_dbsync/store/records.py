@@ -5,6 +5,8 @@ column by column, so that a thousand rows cost one round trip.
 """
 
 import json
+import sys
+from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -319,9 +321,25 @@ class Store:
 
     # --- copies ---
 
-    async def sizes_recorded(self, owner: OwnerId, sizes: Collection[int]) -> frozenset[int]:
-        """Which of these sizes some recorded file has."""
-        return frozenset(row["size"] for row in await self._fetch("sizes_recorded", owner, list(sizes)))
+    async def size_seen(self, owner: OwnerId, path: RelPath, size: int) -> tuple[bool, bool]:
+        """Whether a recorded file has this size; whether anything else is known that the file at the path may be."""
+        [row] = await self._fetch("size_seen", owner, path, size)
+        return row["recorded"], row["known"]
+
+    async def knows_sizes(self) -> bool:
+        """Whether ``library_sizes`` can be asked of this Immich."""
+        return bool(await self._pool.fetchval(sql.block("store", "knows_sizes")))
+
+    async def library_sizes(self, owner: OwnerId, since: datetime | None) -> tuple["array[int]", bool, datetime]:
+        """The sizes in bytes, ascending, of the owner's assets created since then (None: ever).
+
+        Also whether one is about to become known to Immich, and the database's time.
+        """
+        [row] = await self._fetch("library_sizes", owner, since)
+        sizes = array("q", row["sizes"])
+        if sys.byteorder == "little":
+            sizes.byteswap()
+        return sizes, row["awaited"], row["at"]
 
     async def content_of_copy(self, owner: OwnerId, size: int, xxh3: Xxh3) -> Content | None:
         """The recorded content of this size with this XXH3; None where there is none."""

@@ -7,6 +7,7 @@ grant usage on schema public, immich_dbsync_v1 to :"role";
 -- Of Immich's tables only the columns that are read: no password, no file path, no location.
 grant select (id, "ownerId", checksum, status, "createdAt", "deletedAt", "libraryId", "livePhotoVideoId", visibility, "isFavorite")
   on public.asset to :"role";
+grant select ("assetId", "fileSizeInByte") on public.asset_exif to :"role";
 grant select ("assetId", "ownerId") on public.asset_audit to :"role";
 grant select (id, email, name, status, "deletedAt") on public."user" to :"role";
 grant select (key, "userId") on public.api_key to :"role";

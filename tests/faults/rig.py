@@ -174,7 +174,7 @@ class Rig:
 
     def files(self) -> dict[str, bytes]:
         """Every file that is not hidden: path and content."""
-        return files_below(self.folder)
+        return files_below(self.folder, linked=False)
 
     def switch(self, name: str, text: str | None = "") -> None:
         """Set a switch of the seam's kernel, or take it away."""
@@ -187,7 +187,7 @@ class Rig:
 
     def quarantined(self) -> list[bytes]:
         """The contents of all files in quarantine."""
-        return [*files_below(self.folder / ".immich-dbsync" / "quarantine", hidden=True).values()]
+        return [*files_below(self.folder / ".immich-dbsync" / "quarantine", hidden=True, linked=False).values()]
 
     # --- the library ---
 

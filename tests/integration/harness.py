@@ -25,10 +25,12 @@ from immich_dbsync.disk.hashing import Hashed, hash_file, xxh3_of_file
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
 from immich_dbsync.model import Decision, OwnerId, RelPath, Sha1, Xxh3
-from immich_dbsync.service import drain, session, workers
+from immich_dbsync.service import drain, hashing, session, sizes, uploads, workers
 from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.queues import Unread
 from immich_dbsync.service.session import Session, connected
+from immich_dbsync.service.uploads import send_unread
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.holds import HoldRow, Holds
 from tests.files import files_below
@@ -45,6 +47,7 @@ _STOP_S = 20.0
 _SHORTER: tuple[tuple[object, str, object], ...] = (
     (session, "_CONNECTIONS", 3),
     (workers, "_AFTERWARDS_S", 0.02),
+    (sizes, "_FRESH_S", 0.02),
     (drain, "STUCK", Backoff(0.1, 1.0)),
     (session, "_CONFINED", ()),  # what goes wrong in a test is to be seen
     (session, "_ROOT_RETRY_S", 0.2),
@@ -62,6 +65,10 @@ class Reads:
     def hash_file(self, root: Root, path: RelPath, **options: Any) -> Hashed:
         self.sha1.append(path)
         return hash_file(root, path, **options)
+
+    async def send_unread(self, sync: OwnerSync, unread: Unread) -> bool:
+        self.sha1.append(unread.path)
+        return await send_unread(sync, unread)
 
     def xxh3_of_file(self, root: Root, path: RelPath, **options: Any) -> Xxh3:
         self.xxh3.append(path)
@@ -457,8 +464,9 @@ async def harness(database_url: str, version: ImmichVersion, **settings: Any) ->
         sync = Harness(stage, web, **settings)
         for module, name, seconds in _SHORTER:
             stack.enter_context(patch.object(module, name, seconds))
-        stack.enter_context(patch.object(workers, "hash_file", sync.reads.hash_file))
-        stack.enter_context(patch.object(workers, "xxh3_of_file", sync.reads.xxh3_of_file))
+        stack.enter_context(patch.object(hashing, "hash_file", sync.reads.hash_file))
+        stack.enter_context(patch.object(uploads, "send_unread", sync.reads.send_unread))
+        stack.enter_context(patch.object(hashing, "xxh3_of_file", sync.reads.xxh3_of_file))
         try:
             yield sync
         finally:

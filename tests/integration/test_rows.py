@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,10 +9,7 @@ import pytest
 from immich_dbsync.core.actions import Why
 from immich_dbsync.demo.people import delete_user
 from immich_dbsync.demo.tables import ImmichVersion
-from immich_dbsync.disk.hashing import Hashed, hash_file
-from immich_dbsync.disk.root import Root
-from immich_dbsync.model import RelPath
-from immich_dbsync.service import workers
+from immich_dbsync.service import hashing
 from tests.integration.harness import Harness, harness, picture
 
 ONE, TWO, THREE = picture(1), picture(2), picture(3)
@@ -172,7 +168,7 @@ async def test_row_06_unchanged_files_cost_no_request_and_no_read(
     sync.put("Camera/b.png", TWO)
     await sync.start()
     before = list(sync.requests)
-    monkeypatch.setattr(workers, "hash_file", None)
+    monkeypatch.setattr(hashing, "hash_file", None)
     await sync.rescan()
     await sync.restart()
     assert sync.requests == before
@@ -851,16 +847,9 @@ async def test_a_web_deletion_soon_after_our_own_one_was_undone_counts(sync: Har
     assert sync.quarantined() == [ONE]
 
 
-async def test_what_is_hashed_is_hashed_once(sync: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[bytes] = []
-
-    def counted(root: Root, path: RelPath, **options: Any) -> Hashed:
-        read.append(path)
-        return hash_file(root, path, **options)
-
-    monkeypatch.setattr(workers, "hash_file", counted)
+async def test_what_is_hashed_is_hashed_once(sync: Harness) -> None:
     for number in range(5):
         sync.put(f"{number}.png", picture(number))
     await sync.start()
     await sync.rescan()
-    assert sorted(read) == [b"%d.png" % number for number in range(5)]
+    assert sorted(sync.reads.sha1) == [b"%d.png" % number for number in range(5)]

@@ -8,7 +8,7 @@ import pytest
 from immich_dbsync.disk.hashing import Hashed, hash_file
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath
-from immich_dbsync.service import rounds, workers
+from immich_dbsync.service import hashing, rounds
 from tests.integration.harness import Harness, picture, until
 
 pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
@@ -29,7 +29,7 @@ async def test_a_copy_that_is_hashed_while_the_other_is_uploaded_is_tied_and_kee
             uploading.wait(10)
         return hash_file(root, path, **options)
 
-    monkeypatch.setattr(workers, "hash_file", late)
+    monkeypatch.setattr(hashing, "hash_file", late)
     sync.immich.faults.delay_s = 0.3
     sync.put("a.png", ONE)
     sync.put("b.png", ONE)
@@ -82,7 +82,7 @@ async def test_edited_copies_are_not_read_over_and_over(sync: Harness, monkeypat
             first.wait(0.3)  # a large file takes longer than a small one
         return hash_file(root, path, **options)
 
-    monkeypatch.setattr(workers, "hash_file", uneven)
+    monkeypatch.setattr(hashing, "hash_file", uneven)
     await sync.start(wait=False)
 
     await sync.becomes(ONE, "trashed")

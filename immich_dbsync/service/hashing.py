@@ -1,0 +1,91 @@
+"""Finds out what files hold; those that are surely new are handed on unread, to be hashed while they are sent."""
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
+from immich_dbsync.disk.hashing import Hashed, hash_file, xxh3_of_file
+from immich_dbsync.model import RelPath
+from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.queues import Unread
+from immich_dbsync.service.sizes import LibrarySizes
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class Hashing:
+    """One owner's, in threads of their own: ``hashers``."""
+
+    def __init__(self, sync: OwnerSync, hashers: ThreadPoolExecutor) -> None:
+        self._sync, self._hashers = sync, hashers
+        self._library_sizes = LibrarySizes(sync.owner, sync.store)
+        self._ended = threading.Event()  # a thread can't be cancelled: it asks
+
+    async def identify_forever(self) -> None:
+        """Work off the queue of files to be identified; to be run once for each core."""
+        sync = self._sync
+        while True:
+            path = await sync.queues.to_hash.get()
+            again = True
+            try:
+                if await self._surely_new(path):
+                    again = False
+                    sync.queues.upload(Unread(path, sync.queues.hashing[path]))
+                else:
+                    sync.known.identified[path] = await self._identify(path)
+            except (FileNotFoundError, ChangedWhileRead):
+                pass  # the next look tells what became of it
+            except (NotTaken, OSError) as error:
+                log.warning("file.not_taken", owner=str(sync.owner), path=path, reason=str(error))
+                again = False  # a scan or a change brings it up again
+            except asyncio.CancelledError:
+                self._ended.set()
+                raise
+            finally:
+                sync.queues.hashing.pop(path, None)
+            if again:
+                sync.hint([path])
+            else:
+                sync.todo.hinted.set()  # a scan may be over with it
+
+    async def _surely_new(self, path: RelPath) -> bool:
+        """Whether no asset, record or quarantined file can be this one, so that it may be sent before it is read.
+
+        Only while it would be sent at once: what has to wait is hashed meanwhile, and then its record says so.
+        """
+        sync, queues = self._sync, self._sync.queues
+        if sync.parts.gate.reason is not None or queues.key_refused.on() or queues.quota_used_up.on():
+            return False
+        size = queues.hashing[path]
+        twins = queues.unread[size] + sum(1 for each in queues.hashing.values() if each == size)
+        if twins > 1 or any(await sync.store.size_seen(sync.owner, path, size)):
+            return False
+        return await self._library_sizes.lack(size)
+
+    async def _identify(self, path: RelPath) -> Hashed:
+        """The file's digests; where it is a copy of a recorded one, without computing SHA-1."""
+        sync = self._sync
+        size = sync.queues.hashing[path]
+        recorded, _ = await sync.store.size_seen(sync.owner, path, size)
+        if recorded:
+            started = time.time_ns()
+            before = await asyncio.to_thread(sync.root.stat, path)
+            xxh3 = await self._hash(partial(xxh3_of_file, sync.root, path, stopped=self._ended.is_set))
+            content = await sync.store.content_of_copy(sync.owner, size, xxh3)
+            if content is not None and before is not None and await asyncio.to_thread(sync.root.stat, path) == before:
+                return Hashed(content, before, started)
+        return await self.both(path)
+
+    async def both(self, path: RelPath) -> Hashed:
+        """The file's SHA-1 and XXH3; raises as ``hash_file``."""
+        return await self._hash(partial(hash_file, self._sync.root, path, stopped=self._ended.is_set))
+
+    async def _hash(self, work: "partial[T]") -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._hashers, work)
