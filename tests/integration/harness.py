@@ -48,6 +48,7 @@ _SHORTER: tuple[tuple[object, str, object], ...] = (
     (session, "_CONNECTIONS", 3),
     (workers, "_AFTERWARDS_S", 0.02),
     (sizes, "_FRESH_S", 0.02),
+    (sizes, "_REST", 1),
     (drain, "STUCK", Backoff(0.1, 1.0)),
     (session, "_CONFINED", ()),  # what goes wrong in a test is to be seen
     (session, "_ROOT_RETRY_S", 0.2),

@@ -1,0 +1,186 @@
+"""A file whose size is nowhere in the library is hashed while it is sent: read once, and never sent twice."""
+
+import os
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from immich_dbsync.immich import api
+from immich_dbsync.service import hashing, uploads
+from immich_dbsync.service.sizes import LibrarySizes
+from immich_dbsync.store.records import Store
+from tests.integration.harness import Harness, picture, until
+
+ONE, TWO = picture(1), picture(2)
+UPLOAD, TRASH, RESTORE = ("POST", "/api/assets"), ("DELETE", "/api/assets"), ("POST", "/api/trash/restore/assets")
+
+
+def no_hash(*_: object, **__: object) -> None:
+    raise AssertionError("read before it was sent")
+
+
+class Bytes:
+    """How many bytes of files were read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read = 0
+        pread, preadv = os.pread, os.preadv
+
+        def counted(fd: int, size: int, offset: int) -> bytes:
+            block = pread(fd, size, offset)
+            self.read += len(block)
+            return block
+
+        def counted_v(fd: int, buffers: Any, offset: int) -> int:
+            count = preadv(fd, buffers, offset)
+            self.read += count
+            return count
+
+        monkeypatch.setattr(os, "pread", counted)
+        monkeypatch.setattr(os, "preadv", counted_v)
+
+
+async def test_a_new_file_is_read_once(sync: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "hash_file", no_hash)
+    await sync.start()
+    read = Bytes(monkeypatch)
+    content = ONE + bytes(5 << 20)
+    sync.put("a.png", content)
+    assert await sync.tied("a.png") == await sync.asset(content)
+    await sync.idle()
+    assert read.read == len(content)
+    assert sync.requests == [UPLOAD]
+    assert not await sync.connection.fetchval(
+        "select count(*) from immich_dbsync_v1.sends where owner_id = $1", sync.user
+    )
+
+
+async def test_what_the_library_may_have_is_hashed_first(sync: Harness) -> None:
+    """By an asset's size, a record's, a quarantined file's, or that of a file that is being sent."""
+    await sync.start()
+    asset = await sync.upload(ONE)
+    sync.put("a.png", ONE)
+    assert await sync.tied("a.png") == asset
+    sync.put("again.png", ONE)
+    assert await sync.tied("again.png") == asset
+    await sync.trash(asset)
+    await sync.gone("a.png")
+    await sync.idle()
+    sent = [path for path in sync.reads.sha1 if path == b"a.png"]
+    assert len(sent) == 1
+    assert sync.requests == [UPLOAD, TRASH]
+
+
+async def test_many_copies_of_a_new_picture_are_sent_once(sync: Harness) -> None:
+    await sync.start()
+    for number in range(20):
+        sync.put(f"{number}.png", ONE)
+    for number in range(20):
+        assert await sync.tied(f"{number}.png") == await sync.asset(ONE)
+    assert sync.requests == [UPLOAD]
+
+
+async def test_a_new_file_that_changes_while_it_is_sent_leaves_nothing_behind(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sync.start()
+    first, second = ONE + bytes(3 << 20), TWO + bytes(3 << 20)
+    blocks, path = uploads._blocks, sync.path("a.png")
+    once = [1]
+
+    async def overwritten(*arguments: Any) -> Any:
+        async for block, last in blocks(*arguments):
+            if once:
+                once.pop()
+                path.write_bytes(second)
+                os.utime(path, (1, 1))
+            yield block, last
+
+    monkeypatch.setattr(uploads, "_blocks", overwritten)
+    sync.put("a.png", first)
+    assert await sync.tied("a.png") == await sync.asset(second)
+    await sync.idle()
+    assert await sync.status(first) is None
+
+
+async def test_a_new_file_that_immich_refuses_is_not_sent_again(sync: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    await sync.start()
+    sent: list[api.Upload] = []
+
+    async def refuse(_: object, __: str, upload: api.Upload, body: AsyncIterator[bytes]) -> None:
+        sent.append(upload)
+        async for _ in body:
+            pass
+        raise api.FileRefused("Unsupported file type")
+
+    monkeypatch.setattr(api.Server, "upload", refuse)
+    sync.put("a.png", ONE)
+
+    async def noted() -> bool:
+        return "Unsupported" in str(await sync.connection.fetchval("select problem from immich_dbsync_v1.records"))
+
+    await until(noted)
+    await sync.rescan()
+    assert [each.sha1 for each in sent] == [None]
+
+
+async def test_a_duplicate_in_the_trash_whose_size_nobody_knew(sync: Harness) -> None:
+    """Its metadata is not known. The answer says duplicate; then the file is decided about as if it had been hashed."""
+    await sync.start()
+    asset = await sync.upload(ONE)
+    await sync.trash(asset)
+    await sync.connection.execute('delete from asset_exif where "assetId" = $1', asset)
+    await sync.connection.execute(
+        'update asset set "createdAt" = now() - $2::interval where id = $1', asset, timedelta(hours=1)
+    )
+    sync.put("a.png", ONE)  # it came after
+    await sync.becomes(ONE, "active")
+    assert await sync.tied("a.png") == asset
+    assert sync.requests == [UPLOAD, TRASH, UPLOAD, RESTORE]
+    assert sync.reads.sha1 == [b"a.png"]
+
+
+async def test_while_the_server_is_down_new_files_are_hashed(sync: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that `status` tells of them, and they are not read again."""
+    await sync.start()
+
+    async def silent(_: object) -> None:
+        raise api.Unavailable("nobody answers")
+
+    with monkeypatch.context() as down:
+        down.setattr(api.Server, "ping", silent)
+        assert sync.session is not None
+        sync.session._gate.report(api.Unavailable("nobody answers"))
+        sync.put("a.png", ONE)
+        await sync.recorded(["a.png"])
+        assert sync.requests == []
+    sent, read = list(sync.requests), list(sync.reads.sha1)
+    assert await sync.tied("a.png") == await sync.asset(ONE)
+    assert (sent, read) == ([], [b"a.png"])
+    assert sync.reads.sha1 == read
+
+
+async def test_the_librarys_sizes(sync: Harness) -> None:
+    await sync.start()
+    store, now = Store(sync.session._pool), [0.0]  # type: ignore[union-attr]
+    sizes = LibrarySizes(sync.user, store, lambda: now[0])  # type: ignore[arg-type]
+
+    async def lack(size: int) -> bool:
+        now[0] += 100
+        return await sizes.lack(size)
+
+    ids = [await sync.upload(picture(number)) for number in range(3)]
+    assert await lack(1)
+    await sync.connection.execute('update asset_exif set "fileSizeInByte" = 7 where "assetId" = $1', ids[0])
+    await sync.connection.execute('update asset_exif set "fileSizeInByte" = 9000000000 where "assetId" = $1', ids[1])
+    sizes = LibrarySizes(sync.user, store, lambda: now[0])  # type: ignore[arg-type]
+    assert [await lack(size) for size in (6, 7, 8, 9_000_000_000)] == [True, False, True, False]
+    await sync.connection.execute('update asset_exif set "fileSizeInByte" = null where "assetId" = $1', ids[2])
+    assert not await lack(8)  # one is awaited
+    await sync.connection.execute('update asset_exif set "fileSizeInByte" = 8 where "assetId" = $1', ids[2])
+    assert [await lack(size) for size in (5, 7, 8)] == [True, False, False]
+    await sync.connection.execute("drop table asset_exif cascade")
+    sizes = LibrarySizes(sync.user, store, lambda: now[0])  # type: ignore[arg-type]
+    assert not await lack(1)
