@@ -10,7 +10,7 @@ import xxhash
 
 from immich_dbsync.core.names import LeftAlone
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
-from immich_dbsync.disk.hashing import BLOCK, hash_file, is_racy, xxh3_of
+from immich_dbsync.disk.hashing import BLOCK, hash_file, is_racy, xxh3_of, xxh3_of_file
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat
 
@@ -56,6 +56,33 @@ def test_a_file_that_changes_while_it_is_read_has_no_digest(
     monkeypatch.setattr(os, "preadv", change_after_read)
     with pytest.raises(ChangedWhileRead):
         hash_file(root, FILE)
+
+
+def test_a_file_that_grows_faster_than_it_is_read_does_not_keep_its_reader(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = root.path / "x.jpg"
+    file.touch()
+    read, reads = os.preadv, [0]
+
+    def grow_then_read(fd: int, buffers: list[memoryview], offset: int) -> int:
+        reads[0] += 1
+        assert reads[0] < 10, "it reads on"
+        os.truncate(file, offset + 2 * BLOCK)
+        return read(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", grow_then_read)
+    for digest in (hash_file, xxh3_of_file):
+        os.truncate(file, 0)
+        os.truncate(file, 2 * BLOCK)
+        reads[0] = 0
+        with pytest.raises(ChangedWhileRead):
+            digest(root, FILE)
+    os.truncate(file, 2 * BLOCK)
+    reads[0] = 0
+    with file.open("rb") as opened:
+        xxh3_of(opened.fileno())
+    assert reads[0] <= 3
 
 
 def test_gone_and_not_taken(root: Root) -> None:

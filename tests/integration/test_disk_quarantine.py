@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xxhash
@@ -14,7 +15,7 @@ import xxhash
 from immich_dbsync.disk import moving
 from immich_dbsync.disk.at import rename_at
 from immich_dbsync.disk.errors import Changed, QuarantineUnsafe
-from immich_dbsync.disk.hashing import hash_file
+from immich_dbsync.disk.hashing import BLOCK, hash_file
 from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, entries, purge, put_back, quarantine
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat, Xxh3
@@ -24,6 +25,7 @@ FILE = RelPath(b"a/x.jpg")
 OLD = 1_600_000_000_123_456_789
 ODD = [b"\xff\xfe.jpg", b"n" * 251 + b".jpg", b"a\n\x1b[2J.jpg", b"-rf.jpg", b"e\xcc\x81.jpg"]
 NOTHING = Xxh3(bytes(16))
+STRANGER = 12345
 
 
 @pytest.fixture
@@ -262,6 +264,54 @@ def exchange(first: Path, second: Path) -> None:
     ctypes.CDLL(None).renameat2(-100, os.fsencode(first), -100, os.fsencode(second), 2)
 
 
+@pytest.mark.parametrize("moment", ["mkdir", "fchown", "fchmod"])
+def test_our_folder_is_not_handed_over_for_one_that_was_made(
+    root: Root, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The owner exchanges the folder that is made for a file that comes back with ours, before it is given to them."""
+    os.chown(root.path, STRANGER, STRANGER)
+    taken = quarantine(root, FILE, *known(root), DAY)
+    (root.path / "a").rmdir()
+    state = root.path / ".immich-dbsync"
+    plain, exchanges = getattr(os, moment), [0]
+
+    def race(*arguments: Any, **options: Any) -> None:
+        if moment == "mkdir":
+            plain(*arguments, **options)
+        exchanges[0] += 1
+        exchange(root.path / "a", state)
+        if moment != "mkdir":
+            plain(*arguments, **options)
+
+    monkeypatch.setattr(os, moment, race)
+    assert put_back(root, taken.location, FILE, taken.stat)[0] == FILE
+    assert exchanges[0] == 1
+    assert (state.stat().st_uid, state.stat().st_mode & 0o777) == (os.geteuid(), 0o700)
+    assert ((root.path / "a").stat().st_uid, names(root.path / "a")) == (STRANGER, ["x.jpg"])
+
+
+def test_of_a_state_folder_that_is_the_owners_nothing_of_ours_is_handed_over(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who made the folder before us can exchange what is made in it, for the quarantine with its files."""
+    state = root.path / ".immich-dbsync"
+    state.mkdir()
+    for folder in (root.path, state):
+        os.chown(folder, STRANGER, STRANGER)
+    taken = quarantine(root, FILE, *known(root), DAY)
+    (root.path / "a").rmdir()
+    made = os.mkdir
+
+    def race(name: bytes, *arguments: Any, **options: Any) -> None:
+        made(name, *arguments, **options)
+        exchange(state / os.fsdecode(name), state / "quarantine")
+
+    monkeypatch.setattr(os, "mkdir", race)
+    put_back(root, taken.location, FILE, taken.stat)
+    quarantines = (root.path / "a").stat()  # under the name of the folder that was to be made
+    assert (quarantines.st_uid, quarantines.st_mode & 0o777) == (os.geteuid(), 0o700)
+
+
 @pytest.fixture
 def no_rename(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system that can't rename from one folder to another."""
@@ -288,6 +338,44 @@ def test_where_rename_does_not_reach_the_file_is_copied(root: Root) -> None:
     assert (path, back.mtime_ns) == (FILE, stat.mtime_ns)
     assert (copied.st_uid, copied.st_gid, copied.st_mode & 0o777) == (1234, 2345, 0o640)
     assert list(entries(root)) == []
+
+
+@pytest.mark.usefixtures("no_rename")
+def test_a_copy_has_the_holes_of_its_source(root: Root) -> None:
+    """Else an owner could fill the disk with a file that takes no room."""
+    file = root.path / "a/x.jpg"
+    with file.open("r+b") as opened:
+        opened.seek(40 * BLOCK + 5)
+        opened.write(b"in the middle")
+        opened.truncate(80 * BLOCK + 7)
+    stat, digest = known(root)
+    room = file.stat().st_blocks
+    taken = quarantine(root, FILE, stat, digest, DAY)
+    copy = root.path / ".immich-dbsync/quarantine" / os.fsdecode(taken.location)
+    assert copy.stat().st_blocks * 512 <= room * 512 + 2 * BLOCK
+    assert taken.stat.size == stat.size
+    put_back(root, taken.location, FILE, taken.stat)
+    assert known(root)[1] == digest
+    assert file.stat().st_blocks * 512 <= room * 512 + 2 * BLOCK
+
+
+@pytest.mark.usefixtures("no_rename")
+def test_a_copy_of_a_file_that_grows_ends(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = root.path / "a/x.jpg"
+    stat, digest = known(root)
+    read, reads = os.read, [0]
+
+    def grow_then_read(fd: int, count: int) -> bytes:
+        reads[0] += 1
+        assert reads[0] < 10, "it copies on"
+        os.truncate(file, (reads[0] + 1) * BLOCK)
+        return read(fd, count)
+
+    monkeypatch.setattr(os, "read", grow_then_read)
+    with pytest.raises(Changed):
+        quarantine(root, FILE, stat, digest, DAY)
+    assert file.exists()
+    assert names(root.path / ".immich-dbsync/quarantine/2024-05-06/a") == []
 
 
 @pytest.mark.usefixtures("no_rename")

@@ -140,6 +140,32 @@ def test_a_hard_link_to_a_strangers_file_is_refused(root: Root, folder: Path, tm
     os.close(root.open_file(RelPath(b"own.jpg"))[0])
 
 
+@pytest.mark.parametrize(
+    ("roots", "files", "mode", "taken"),
+    [
+        ((STRANGER, 7), (STRANGER, 8), 0o600, True),  # their own
+        ((STRANGER, 7), (8, 8), 0o600, False),
+        ((STRANGER, 7), (8, 8), 0o640, False),
+        ((STRANGER, 7), (8, 7), 0o640, True),  # of a group that is the folder's, as a sync tool may have it
+        ((STRANGER, 7), (8, 8), 0o644, True),
+        ((STRANGER, 7), (0, 0), 0o600, False),  # the service's own right to read it counts for nothing
+        ((0, 0), (8, 8), 0o600, True),  # nobody hostile is there
+    ],
+)
+def test_the_last_name_of_a_file_that_the_roots_owner_may_not_read_is_refused(
+    folder: Path, roots: tuple[int, int], files: tuple[int, int], mode: int, *, taken: bool
+) -> None:
+    """The other name may have been unlinked, or replaced as editors do: what was linked keeps no trace of it."""
+    os.chown(folder, *roots)
+    os.chown(folder / "a/x.jpg", *files)
+    (folder / "a/x.jpg").chmod(mode)
+    with Root(folder) as root:
+        if taken:
+            os.close(root.open_file(RelPath(b"a/x.jpg"))[0])
+        else:
+            assert refused(root, b"a/x.jpg") is LeftAlone.FOREIGN_LINK
+
+
 def test_a_mount_point_is_refused_and_not_taken_for_gone(root: Root, mounted: Path) -> None:
     assert mounted.is_mount()
     assert refused(root, b"mounted/y.jpg") is LeftAlone.OTHER_DEVICE

@@ -102,6 +102,18 @@ def test_what_is_left_alone_is_counted_by_reason(root: Root, tmp_path: Path) -> 
     assert not found.unreadable
 
 
+def test_the_last_name_of_a_strangers_file_is_left_alone(tmp_path: Path) -> None:
+    os.chown(tmp_path, STRANGER, STRANGER)
+    with Root(tmp_path) as root:
+        put(root, "own.jpg", "read.jpg", "private.jpg")
+        os.chown(tmp_path / "own.jpg", STRANGER, STRANGER)
+        for name in ("own.jpg", "private.jpg"):
+            (tmp_path / name).chmod(0o600)
+        found = walk(root, RULES)
+        assert paths(found) == [b"own.jpg", b"read.jpg"]
+        assert found.left_alone == {LeftAlone.FOREIGN_LINK: 1}
+
+
 @pytest.mark.parametrize(
     ("prefix", "wanted"),
     [(b"a", [b"a/x.jpg"]), (b"gone", []), (b".h", []), (b"excluded", []), (b"file.jpg", []), (b"link", [])],
