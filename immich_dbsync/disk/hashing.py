@@ -53,15 +53,20 @@ def hash_file(
     *,
     clock_ns: Callable[[], int] = time.time_ns,
     stopped: Callable[[], bool] = lambda: False,
+    largest: int | None = None,
 ) -> Hashed:
     """Read the file once and return both digests. Blocks: call it in a thread.
 
-    ``stopped`` is asked before each block. Raises ChangedWhileRead when the file's stat moved meanwhile or its size is
-    not what was read, FileNotFoundError when it is gone, NotTaken when it does not count, Abandoned when stopped.
+    ``stopped`` is asked before each block. ``largest``: how many bytes the file may have, where that was looked at
+    before; one that was put in its place since is not read. Raises ChangedWhileRead for such a file and when the file's
+    stat moved meanwhile or its size is not what was read, FileNotFoundError when it is gone, NotTaken when it does not
+    count, Abandoned when stopped.
     """
     started = clock_ns()
     fd, before = root.open_file(path)
     try:
+        if largest is not None and before.size > largest:
+            raise ChangedWhileRead(path)
         digests = Digests()
 
         def update(block: memoryview) -> None:
@@ -98,10 +103,13 @@ def xxh3_of_file(root: Root, path: RelPath, *, stopped: Callable[[], bool] = lam
     return Xxh3(digest.digest())
 
 
-def xxh3_of(fd: int) -> Xxh3:
-    """XXH3-128 of all that the descriptor's file holds, from its first byte; the descriptor's offset stays."""
+def xxh3_of(fd: int, size: int) -> Xxh3:
+    """XXH3-128 of all that the descriptor's file holds, from its first byte; the descriptor's offset stays.
+
+    ``size``: the bytes that it should have. Of a file that has more by now, little more is read.
+    """
     digest = xxhash.xxh3_128()
-    _read(fd, os.fstat(fd).st_size, digest.update)
+    _read(fd, size, digest.update)
     return Xxh3(digest.digest())
 
 

@@ -54,7 +54,7 @@ def xxh3_of_looked(looked: Looked) -> Xxh3 | None:
     if fd is None:
         return None
     try:
-        digest = xxh3_of(fd)
+        digest = xxh3_of(fd, looked.stat.size)
         return digest if stat_of(os.fstat(fd)) == looked.stat else None
     finally:
         os.close(fd)
@@ -161,7 +161,7 @@ def _write_copy(fd: int, looked: Looked, target: int, temporary: bytes, xxh3: Xx
         os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
         os.fsync(copy)
         read = Xxh3(digest.digest())
-        good = stat_of(status) == looked.stat and read == (xxh3 or read) and xxh3_of(copy) == read
+        good = stat_of(status) == looked.stat and read == (xxh3 or read) and xxh3_of(copy, length) == read
     finally:
         os.close(copy)
         if not good:

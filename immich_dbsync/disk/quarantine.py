@@ -76,13 +76,13 @@ class QuarantineBatch:
     def take(self, path: RelPath, expected: Stat, xxh3: Xxh3) -> Quarantined:
         """Have the last look at the file, and move it to quarantine.
 
-        It is taken when its stat is ``expected``, all four, or else its content's digest is ``xxh3``. Raises Changed
-        when neither holds or it is swapped meanwhile, FileNotFoundError when it is gone, QuarantineUnsafe when
-        something was planted where our folders should be. In all these cases it is where it was.
+        It is taken when its stat is ``expected``, all four, or else its size is, and its content's digest is ``xxh3``.
+        Raises Changed when neither holds or it is swapped meanwhile, FileNotFoundError when it is gone,
+        QuarantineUnsafe when something was planted where our folders should be. In all these cases it is where it was.
         """
         folder, _, name = valid_path(path).rpartition(b"/")
         with look(self._root, self._source(folder, path), name, path) as looked:
-            if looked.stat != expected and xxh3_of_looked(looked) != xxh3:
+            if looked.stat != expected and (looked.stat.size != expected.size or xxh3_of_looked(looked) != xxh3):
                 raise Changed(path)
             below, target = self._target(folder)
             try:

@@ -25,7 +25,7 @@ from immich_dbsync.disk.errors import Changed, ChangedWhileRead, NotTaken, Quara
 from immich_dbsync.disk.hashing import hash_file, is_racy
 from immich_dbsync.disk.quarantine import QuarantineBatch
 from immich_dbsync.disk.root import Root
-from immich_dbsync.disk.sidecars import left_behind
+from immich_dbsync.disk.sidecars import LARGEST, left_behind
 from immich_dbsync.model import AssetId, Content, Direction, Entry, Hold, OwnerId, Record, RelPath, Xxh3
 from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.observe import Known
@@ -47,7 +47,7 @@ def take_sidecars(batch: QuarantineBatch, root: Root, path: RelPath, asset: Asse
     taken = []
     for sidecar in left_behind(root, path, names):
         try:
-            hashed = hash_file(root, sidecar)
+            hashed = hash_file(root, sidecar, largest=LARGEST)
             moved = batch.take(sidecar, hashed.stat, hashed.content.xxh3)
         except (*_REFUSED, ChangedWhileRead) as error:
             log.warning("quarantine.refused", path=sidecar, reason=str(error))
@@ -230,10 +230,7 @@ class Hands:
     def _is_there(self, entry: Entry) -> bool:
         """Whether the same content is at the entry's path already, for what no View tells of: a sidecar."""
         try:
-            stat = self.root.stat(entry.path)
-            if stat is None or stat.size != entry.stat.size:
-                return False
-            return hash_file(self.root, entry.path).content == entry.content
+            return hash_file(self.root, entry.path, largest=entry.stat.size).content == entry.content
         except (OSError, NotTaken, ChangedWhileRead):
             return False
 

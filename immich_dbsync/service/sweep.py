@@ -20,7 +20,7 @@ from immich_dbsync.disk.sidecars import candidates
 from immich_dbsync.immich.library import Library
 from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Stat
 from immich_dbsync.service.carry_out import take_sidecars, today
-from immich_dbsync.service.threads import to_the_end
+from immich_dbsync.service.threads import to_the_end, while_wanted
 from immich_dbsync.store.records import Deed, Store
 
 log = structlog.get_logger()
@@ -106,8 +106,9 @@ async def _orphans(root: Root, owner: OwnerId, store: Store, strays: Sequence[_S
 async def _content(root: Root, location: bytes, record: Record | None, stat: Stat) -> Content | None:
     if record is not None and record.stat.same_file(stat) and not record.racy:
         return record.content
+    path = RelPath(b"/".join((STATE, QUARANTINE, location)))
     try:
-        hashed = await asyncio.to_thread(hash_file, root, RelPath(b"/".join((STATE, QUARANTINE, location))))
+        hashed = await while_wanted(lambda stopped: hash_file(root, path, stopped=stopped))
     except (OSError, ChangedWhileRead, NotTaken) as error:
         log.warning("quarantine.unreadable", location=location, reason=str(error))
         return None

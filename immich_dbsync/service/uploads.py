@@ -225,7 +225,8 @@ async def _transfer(sync: OwnerSync, source: Record) -> tuple[api.Uploaded, bool
         after = stat_of(os.fstat(fd))
         if intact and not after.same_file(before):  # a rename or chmod moves the ctime alone
             # Touched, or written to.
-            intact = after.size == before.size and await asyncio.to_thread(xxh3_of, fd) == source.content.xxh3
+            read = await asyncio.to_thread(xxh3_of, fd, before.size) if after.size == before.size else None
+            intact = read == source.content.xxh3
     finally:
         os.close(fd)
     return uploaded, intact

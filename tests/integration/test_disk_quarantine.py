@@ -135,6 +135,15 @@ def test_what_changed_since_its_record_stays(root: Root, change: str) -> None:
     assert list(entries(root)) == []
 
 
+def test_what_has_another_size_than_recorded_is_not_read(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be one that takes hours to read, exchanged for the recorded one a moment ago."""
+    stat, digest = known(root)
+    os.truncate(root.path / "a/x.jpg", 1 << 40)
+    monkeypatch.setattr(os, "preadv", lambda *_: pytest.fail("it is read"))
+    with pytest.raises(Changed):
+        quarantine(root, FILE, stat, digest, DAY)
+
+
 def test_touched_but_the_same_content_goes(root: Root) -> None:
     stat, digest = known(root)
     (root.path / "a/x.jpg").touch()
@@ -399,7 +408,7 @@ def test_a_copy_whose_source_changes_is_dropped(root: Root, monkeypatch: pytest.
 @pytest.mark.usefixtures("no_rename")
 def test_a_copy_that_reads_back_wrong_leaves_the_source(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     stat, digest = known(root)
-    monkeypatch.setattr(moving, "xxh3_of", lambda _: NOTHING)
+    monkeypatch.setattr(moving, "xxh3_of", lambda *_: NOTHING)
     with pytest.raises(Changed):
         quarantine(root, FILE, stat, digest, DAY)
     assert (root.path / "a/x.jpg").read_bytes() == b"picture"

@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from immich_dbsync.core.backoff import Backoff
-from immich_dbsync.disk.hashing import Hashed
+from immich_dbsync.disk.hashing import Abandoned, Hashed
 from immich_dbsync.disk.quarantine import entries
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import Entry, OwnerId, RelPath, Stat
@@ -294,6 +294,37 @@ async def test_slow_uploads_keep_nobody_elses_from_going_out(
     released.set()
     for number in range(slots + 1):
         await bob.tied(f"{number}.png")
+
+
+async def test_what_was_planted_in_quarantine_is_read_no_longer_than_the_sync_lasts(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each new start would lose one more thread to a file that takes hours."""
+    begun, ended, given_up = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(_root: Root, _path: RelPath, *, stopped: Callable[[], bool]) -> Hashed:
+        begun.set()
+        while not stopped():
+            if given_up.wait(0.005):
+                raise OSError
+        ended.set()
+        raise Abandoned
+
+    async def is_set(event: threading.Event) -> bool:
+        return event.is_set()
+
+    planted = sync.folder / ".immich-dbsync/quarantine/2024-05-06/a.png"
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(b"planted")
+    monkeypatch.setattr(sweep, "hash_file", slow)
+    sync.put("a.png", ONE)
+    await sync.start(wait=False)
+    try:
+        await until(lambda: is_set(begun))
+        await sync.stop()
+        await until(lambda: is_set(ended))
+    finally:
+        given_up.set()
 
 
 # --- much of it ---

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from immich_dbsync.core.names import LeftAlone
+from immich_dbsync.core.names import LeftAlone, NameRules
+from immich_dbsync.disk.root import Root
+from immich_dbsync.disk.sidecars import left_behind
+from immich_dbsync.model import RelPath
 from immich_dbsync.service import carry_out
 from immich_dbsync.store.records import Store
 from tests.integration.harness import Harness, picture
@@ -225,6 +229,45 @@ async def test_sidecar_whose_place_is_taken_comes_back_beside_it(sync: Harness, 
     beside = {} if there == XMP else {"IMG.jpg (restored).xmp": XMP}
     assert sync.files() == {"IMG.jpg": ONE, "IMG.jpg.xmp": there, **beside}
     assert sync.quarantined() == ([XMP] if there == XMP else [])
+
+
+@pytest.mark.newest
+async def test_sidecar_that_comes_back_is_compared_with_no_larger_file(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may be one of terabytes: nothing else of its owner would go on for hours."""
+    sync.put("IMG.jpg", ONE)
+    sync.put("IMG.jpg.xmp", XMP)
+    await sync.start()
+    asset = await sync.asset(ONE)
+    await sync.trash(asset)
+    await sync.gone("IMG.jpg.xmp")
+    await sync.idle()
+    sync.put("IMG.jpg.xmp", XMP + XMP)
+    monkeypatch.setattr(os, "preadv", lambda *_: pytest.fail("it is read"))
+    await sync.restore(asset)
+    await sync.there("IMG.jpg (restored).xmp", XMP)
+    await sync.idle()
+
+
+@pytest.mark.newest
+async def test_sidecar_that_grew_since_it_was_found_stays(sync: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one of terabytes again, exchanged for it between two looks."""
+
+    def then_grown(root: Root, path: RelPath, names: NameRules) -> list[RelPath]:
+        found = left_behind(root, path, names)
+        os.truncate(sync.path("IMG.jpg.xmp"), 1 << 40)
+        monkeypatch.setattr(os, "preadv", lambda *_: pytest.fail("it is read"))
+        return found
+
+    sync.put("IMG.jpg", ONE)
+    sync.put("IMG.jpg.xmp", XMP)
+    await sync.start()
+    monkeypatch.setattr(carry_out, "left_behind", then_grown)
+    await sync.trash(await sync.asset(ONE))
+    await sync.gone("IMG.jpg")
+    await sync.idle()
+    assert sync.path("IMG.jpg.xmp").exists()
 
 
 async def test_sidecar_is_purged_with_its_picture(sync: Harness) -> None:
