@@ -136,6 +136,23 @@ def stfolders(root: Root) -> frozenset[bytes]:
     return frozenset(found)
 
 
+def lost_stfolders(root: Root, folders: Collection[bytes]) -> list[bytes]:
+    """Which of these folders hold no ``.stfolder`` now, sorted."""
+    lost: list[bytes] = []
+    for folder in sorted(folders):
+        try:
+            fd = root.open_directory(folder)
+        except OSError:
+            lost.append(folder)
+            continue
+        try:
+            if not _has_stfolder(fd):
+                lost.append(folder)
+        finally:
+            os.close(fd)
+    return lost
+
+
 def _has_stfolder(fd: int) -> bool:
     try:
         os.close(os.open(_STFOLDER, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd))

@@ -68,7 +68,7 @@ class Observer:
         owner: OwnerId,
         root: Root,
         root_id: UUID | None,
-        stfolders: Collection[bytes],
+        stfolders: frozenset[bytes],
         rules: Rules,
         store: Store,
         library: Library,

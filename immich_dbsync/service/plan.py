@@ -12,7 +12,6 @@ from immich_dbsync.core.names import valid_path
 from immich_dbsync.core.reconcile import reconcile
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import hash_file
-from immich_dbsync.disk.marker import stfolders
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich.library import Library
 from immich_dbsync.model import OwnerId, RelPath
@@ -52,7 +51,7 @@ async def plan(
         owner=owner,
         root=root,
         root_id=row.root_id if row else None,
-        stfolders=await asyncio.to_thread(stfolders, root),
+        stfolders=row.stfolders if row else frozenset(),
         rules=rules,
         store=store,
         library=library,

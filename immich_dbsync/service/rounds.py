@@ -1,10 +1,12 @@
 """The loops that find out what changed in an owner's folder: watch, scans, and the pump that works off the hints."""
 
 import asyncio
+import os
 import random
 import time
 from collections import Counter
-from contextlib import aclosing
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -12,9 +14,10 @@ from uuid import UUID
 import structlog
 
 from immich_dbsync.core.actions import Why
-from immich_dbsync.disk.marker import Health
+from immich_dbsync.disk.marker import Health, lost_stfolders, stfolders
 from immich_dbsync.disk.watch import Watch
 from immich_dbsync.model import RelPath
+from immich_dbsync.service.logs import printable
 from immich_dbsync.service.observe import Observer, RootLost
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.requests import batches
@@ -81,12 +84,19 @@ def advice(observer: Observer, state: Health) -> str:
         case Health.MARKER_MISSING | Health.MARKER_FOREIGN:
             return foreign_root(root, observer.root_id)
         case Health.STFOLDER_LOST:
-            return (
-                f"A folder in {root} has lost its .stfolder, so it may be a mount point without its mount. Mount it, or"
-                " make the empty folder .stfolder again. Nothing is deleted meanwhile."
-            )
+            return _stfolders_lost(root, lost_stfolders(observer.root, observer.stfolders))
         case _:
             return f"{root} is {state.value}: mount or put back the folder. Nothing is deleted meanwhile."
+
+
+def _stfolders_lost(root: Path, lost: Sequence[bytes]) -> str:
+    markers = [printable(os.fsencode(root / os.fsdecode(folder) / ".stfolder")) for folder in lost]
+    named = markers[0] if markers else f"A .stfolder in {root}"
+    others = f" (and {len(markers) - 1} more)" if len(markers) > 1 else ""
+    return (
+        f"{named}{others} is gone: a mount may be missing there, or Syncthing may not share the folder any more."
+        " Mount it, share it again, or make the empty folder .stfolder again. Nothing is deleted meanwhile."
+    )
 
 
 class Rounds:
@@ -177,7 +187,7 @@ class Rounds:
             observer = sync.parts.observer
             state = await observer.health()
             if state is not before:
-                problem = None if state is Health.OK else advice(observer, state)
+                problem = None if state is Health.OK else await asyncio.to_thread(advice, observer, state)
                 await sync.store.set_problem(sync.owner, "root", problem)
                 log.warning("root.health", owner=str(sync.owner), state=state.value)
             # A look may have found it otherwise for a moment, and left what it saw then.
@@ -185,9 +195,19 @@ class Rounds:
                 observer.was_unwell = False
                 sync.scan()
             before = state
+            await self._learn_stfolders()
             await sync.mind_owner()
             slept_at = time.monotonic()
             await asyncio.sleep(_HEALTH_S)
+
+    async def _learn_stfolders(self) -> None:
+        """Know of each folder that the file sync tool came to share meanwhile: its marker has to stay from now on."""
+        sync, observer = self._sync, self._sync.parts.observer
+        with suppress(OSError):  # the root's health tells of it
+            new = await asyncio.to_thread(stfolders, sync.root) - observer.stfolders
+            if new:
+                observer.stfolders |= new
+                await sync.store.set_stfolders(sync.owner, observer.stfolders)
 
     # --- scans ---
 

@@ -56,6 +56,20 @@ async def test_without_a_service_it_does_all_of_it_itself(stage: Stage) -> None:
     assert ended.err == "1 files compared: all was as it should be.\n"
 
 
+async def test_a_dry_run_plans_no_deletion_in_a_folder_that_lost_its_stfolder(stage: Stage) -> None:
+    put(stage.folder, "Camera/a.jpg", b"a")
+    (stage.folder / "Camera" / ".stfolder").mkdir()
+    await command("resync", env=stage.environment())
+    (stage.folder / "Camera" / "a.jpg").unlink()
+    (stage.folder / "Camera" / ".stfolder").rmdir()
+    ended = await command("resync", "--dry-run", env=stage.environment())
+    assert "not healthy" in ended.out
+    assert "trash" not in ended.out
+    (stage.folder / "Camera" / ".stfolder").mkdir()
+    ended = await command("resync", "--dry-run", env=stage.environment())
+    assert ended.out == "ada@example.org\ttrash\tCamera/a.jpg\tdeleted from the folder\n"
+
+
 async def test_beside_a_running_service_it_asks_the_service(stage: Stage) -> None:
     put(stage.folder, "a.jpg", b"a")
     with Service(stage.environment(), stage.home / "log") as service:

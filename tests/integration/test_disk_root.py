@@ -15,7 +15,7 @@ import pytest
 from immich_dbsync.core.names import LeftAlone
 from immich_dbsync.disk import at
 from immich_dbsync.disk.errors import NotTaken, OtherDevice, QuarantineUnsafe
-from immich_dbsync.disk.marker import Health, health, read_marker, stfolders, write_marker
+from immich_dbsync.disk.marker import Health, health, lost_stfolders, read_marker, stfolders, write_marker
 from immich_dbsync.disk.root import Root
 from immich_dbsync.errors import RootUnusable
 from immich_dbsync.model import RelPath
@@ -298,8 +298,10 @@ def test_a_lost_stfolder_is_noticed(root: Root, folder: Path) -> None:
     had = stfolders(root)
     assert had == {b"", b"a"}
     assert health(root, None, had) is Health.OK
+    assert lost_stfolders(root, had) == []
     (folder / "a/.stfolder").rmdir()
     assert health(root, None, had) is Health.STFOLDER_LOST
+    assert lost_stfolders(root, {*had, b"missing"}) == [b"a", b"missing"]
 
 
 def list_whole(root: Root) -> None:

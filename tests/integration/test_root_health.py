@@ -158,6 +158,34 @@ async def test_nothing_is_deleted_while_a_root_is_not_healthy_and_all_is_made_up
     assert await sync.holds() == []
 
 
+async def test_a_folder_that_comes_to_be_shared_while_the_service_runs_has_to_stay_so(sync: Harness) -> None:
+    sync.put("Camera/a.png", ONE)
+    await sync.start()
+    marker = sync.path("Camera/.stfolder")
+    marker.mkdir()
+    known = "select stfolders = $1 from immich_dbsync_v1.owners"
+
+    async def learnt() -> bool:
+        return bool(await sync.connection.fetchval(known, [b"Camera"]))
+
+    await until(learnt)
+    marker.rmdir()
+
+    async def told() -> bool:
+        return f"{marker} is gone" in (await sync.problem() or "")
+
+    await until(told)
+    sync.path("Camera/a.png").unlink()
+
+    async def left() -> bool:
+        return Why.UNHEALTHY in sync.owner().dispatch.left.values() and not sync.owner().looking()
+
+    await until(left)
+    assert await sync.status(ONE) == "active"
+    marker.mkdir()
+    await sync.becomes(ONE, "trashed")
+
+
 async def test_changed_settings_still_count_after_a_scan_of_an_unhealthy_root(sync: Harness) -> None:
     sync.change(policy=Policy.ARCHIVE)
     sync.put("Camera/a.png", ONE)
