@@ -1,0 +1,98 @@
+"""``python -m tests.bench``: measures, tells, and ends with 1 where any figure falls short of what is to be reached."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from tests.bench import arrivals, deletions, moves, report, rest, scans, triggers
+from tests.bench.figures import Figure, Verdict
+from tests.bench.ground import POSTGRES, Ground, ground
+from tests.bench.sizes import scaled
+
+Family = Callable[[Ground], Iterator[Figure]]
+
+FAMILIES: dict[str, Family] = {
+    "adoption": scans.adoption,
+    "rescan": scans.rescan,
+    "moves": moves.moves,
+    "bulk-deletion": deletions.bulk,
+    "deletion-latency": deletions.latency,
+    "arrival-latency": arrivals.latency,
+    "idle": rest.idle,
+    "bulk-arrival": arrivals.bulk,
+    "first-scan": scans.first,
+    "triggers": triggers.triggers,
+    "memory": scans.memory,
+}
+"""In the order in which they run: what one leaves behind the next ones use."""
+
+
+_WIDTH = 160  # of the table where it goes to no terminal
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is asked for; the exit code."""
+    asked = _parse(arguments)
+    names = [name for name in FAMILIES if not asked.only or name in asked.only]
+    sizes = scaled(asked.scale)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    told = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    figures: list[Figure] = []
+    began = time.monotonic()
+    try:
+        with ground(sizes, parent=asked.folder, tell=console.print) as standing:
+            machine = report.machine(standing.folder, standing.server_version(), POSTGRES)
+            try:
+                families = [_measure(name, standing, figures, console) for name in names]
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is being cleaned up is cleaned up
+    except KeyboardInterrupt:
+        console.print("interrupted; everything is removed again")
+        return 130
+    report.show(figures, told)
+    console.print(f"{time.monotonic() - began:.0f} s; load {os.getloadavg()[0]:.1f}")
+    if asked.scale != 1:
+        console.print(f"At {asked.scale:g} of the real sizes: these figures are no verdict.")
+    if asked.json is not None:
+        asked.json.write_text(report.as_json(figures, sizes=sizes, machine=machine, families=families))
+    return int(any(figure.verdict is Verdict.SHORT for figure in figures))
+
+
+def _measure(name: str, standing: Ground, figures: list[Figure], console: Console) -> dict[str, Any]:
+    """Measure one family; what is told of it besides its figures."""
+    load, began = os.getloadavg()[0], time.monotonic()
+    for figure in FAMILIES[name](standing):
+        figures.append(figure)
+        said = figure.summary
+        floor = figure.floor_summary
+        beside = f", floor {report.number(floor.median)}" if floor is not None else ""
+        console.print(f"  {figure.name}: {report.number(said.median)} {figure.unit}{beside}  {figure.verdict.value}")
+    took = time.monotonic() - began
+    console.print(f"{name}: {took:.0f} s, load {load:.1f}")
+    return {"name": name, "seconds": took, "load_before": load, "load_after": os.getloadavg()[0]}
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=[*FAMILIES], metavar="NAME", help=", ".join(FAMILIES))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
+    parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="all sizes times F; 1 is the real thing")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where files and database are kept meanwhile")
+    return parser.parse_args(arguments)
+
+
+def _interrupted(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The files that everything is measured on: the same ones in every run.
+
+A file begins with a text of its own and goes on as a hole up to its size. Read once, its pages are in the page cache
+like any others, at the cost of no disk; neither the service nor a floor can tell.
+"""
+
+import hashlib
+import math
+import os
+import random
+import shutil
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import xxhash
+
+CORES = os.cpu_count() or 1
+OLD = 1_700_000_000  # an mtime that is not fresh
+SMALL = range(4 << 10, 132 << 10)
+"""The sizes of small pictures: 68 KiB in the mean."""
+
+_PART = 1_000  # files that a process makes at a time
+_MIB = 1 << 20
+_SIGN = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A file to be made: its path below the root, and its size in bytes."""
+
+    path: str
+    size: int
+
+    @property
+    def head(self) -> bytes:
+        """How its bytes begin, unlike any other's."""
+        return f"picture {self.path} of {self.size}\n".encode()[: self.size]
+
+
+def asset_of(path: str) -> UUID:
+    """The id of the asset that a path's file has in a library made for it: a version 4 UUID, always the same."""
+    return UUID(bytes=hashlib.md5(path.encode(), usedforsecurity=False).digest(), version=4)
+
+
+# --- what is made ---
+
+
+def tiny(folder: str, count: int, *, first: int = 0) -> list[Planned]:
+    """So many files of less than a hundred bytes, for what never reads them."""
+    return [Planned(f"{folder}/IMG_{number:07}.jpg", 80) for number in range(first, first + count)]
+
+
+def in_folders(folder: str, count: int, *, each: int = 1_000) -> list[Planned]:
+    """So many tiny files in folders of ``each``."""
+    return [
+        file
+        for first in range(0, count, each)
+        for file in tiny(f"{folder}/{first // each:04}", min(each, count - first), first=first)
+    ]
+
+
+def resized(files: Sequence[Planned], *, seed: int) -> list[Planned]:
+    """These files as small pictures: of ``SMALL`` bytes, no two of one size.
+
+    A size that is known makes a file look like a copy, which large pictures seldom do.
+    """
+    sizes = random.Random(seed).sample(SMALL, len(files))
+    return [Planned(file.path, size) for file, size in zip(files, sizes, strict=True)]
+
+
+def mixed(folder: str, total: int, *, seed: int) -> list[Planned]:
+    """Files of about ``total`` bytes together as a phone has them: two fifths in videos, the rest mostly photos."""
+    chosen = random.Random(seed)
+    kinds = ((0.4, 25 * _MIB, 200 * _MIB, "VID_{}.mp4"), (0.55, 2 * _MIB, 8 * _MIB, "IMG_{}.jpg"))
+    rest = (0.05, 16 << 10, 256 << 10, "Screenshot_{}.png")
+    found: list[Planned] = []
+    for share, least, most, name in (*kinds, rest):
+        left = int(total * share)
+        while left > 0:
+            size = min(left, int(math.exp(chosen.uniform(math.log(least), math.log(most)))))
+            found.append(Planned(f"{folder}/{len(found) // 500:03}/{name.format(f'{len(found):06}')}", size))
+            left -= size
+    return found
+
+
+# --- making ---
+
+
+def write(root: Path, file: Planned, *, mtime: float | None = None) -> os.stat_result:
+    """Make one file; with ``mtime`` as old as that, like a file sync tool's."""
+    fd = os.open(root / file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        head = file.head
+        os.write(fd, head)
+        if file.size > len(head):
+            os.ftruncate(fd, file.size)
+        if mtime is not None:
+            os.utime(fd, (mtime, mtime))
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folders(root: Path, files: Iterable[Planned]) -> None:
+    """The folders that these files lie in."""
+    for folder in sorted({file.path.rpartition("/")[0] for file in files}):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+
+
+def make(root: Path, files: Sequence[Planned]) -> Iterator[bytes]:
+    """Make all these files on all cores; yields what `seed` copies into its table, a part at a time."""
+    make_folders(root, files)
+    parts = [files[first : first + _PART] for first in range(0, len(files), _PART)]
+    with workers() as pool:
+        yield from pool.map(partial(_make_part, root), parts)
+
+
+def workers() -> ProcessPoolExecutor:
+    """A process for each core; Ctrl-C is for whoever waits for them."""
+    return ProcessPoolExecutor(CORES, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+
+
+def _make_part(root: Path, files: Sequence[Planned]) -> bytes:
+    return b"".join(_line(file, write(root, file)) for file in files)
+
+
+def _line(file: Planned, status: os.stat_result) -> bytes:
+    """A line of COPY's text format: path, size, mtime, ctime, inode, XXH3, SHA-1, asset."""
+    sha1, xxh3 = digests(file)
+    inode = status.st_ino - 2 * _SIGN if status.st_ino >= _SIGN else status.st_ino
+    path = os.fsencode(file.path).hex()
+    times = f"{status.st_mtime_ns}\t{status.st_ctime_ns}"
+    return (
+        rf"\\x{path}" + f"\t{status.st_size}\t{times}\t{inode}\t" + rf"\\x{xxh3.hex()}" + "\t" + rf"\\x{sha1.hex()}"
+        f"\t{asset_of(file.path)}\n"
+    ).encode()
+
+
+_ZEROS = bytes(_MIB)
+
+
+def digests(file: Planned) -> tuple[bytes, bytes]:
+    """SHA-1 and XXH3-128 of the file's bytes, computed without reading it."""
+    sha1, xxh3 = hashlib.sha1(file.head, usedforsecurity=False), xxhash.xxh3_128(file.head)
+    left = file.size - len(file.head)
+    while left > 0:
+        block = memoryview(_ZEROS)[: min(left, _MIB)]
+        sha1.update(block)
+        xxh3.update(block)
+        left -= len(block)
+    return sha1.digest(), xxh3.digest()
+
+
+def remove(root: Path) -> None:
+    """Remove a folder and all in it, on all cores where it is large."""
+    below = [Path(entry) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)] if root.exists() else []
+    if len(below) == 1:
+        below = [Path(entry) for entry in os.scandir(below[0]) if entry.is_dir(follow_symlinks=False)]
+    if len(below) > CORES:
+        with workers() as pool:
+            list(pool.map(shutil.rmtree, below))
+    shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The least that the work of a figure takes on this machine, written as barely as possible."""

@@ -1,0 +1,255 @@
+"""What figures are measured on: PostgreSQL, libraries of Immich's, people with folders. All goes in the end."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import psycopg
+
+from immich_dbsync.demo.cluster import Cluster
+from immich_dbsync.demo.people import create_api_key, create_user
+from immich_dbsync.demo.stage import PERMISSIONS
+from immich_dbsync.demo.tables import ImmichVersion, create_tables
+from immich_dbsync.store import install
+from tests.bench import files
+from tests.bench.files import Planned
+from tests.bench.sizes import Sizes
+from tests.databases import MAJORS, NEWEST, execute
+
+VERSION: ImmichVersion = "3.1.0"
+"""The Immich whose tables and answers everything is measured with."""
+
+POSTGRES = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "autovacuum": "on",
+    "jit": "on",
+    "shared_buffers": "512MB",
+    "work_mem": "16MB",
+    "maintenance_work_mem": "256MB",
+    "max_wal_size": "5GB",
+    "wal_compression": "on",
+    "random_page_cost": "1.2",
+    "effective_io_concurrency": "200",
+    "track_io_timing": "off",
+}
+"""As an administrator has Immich's PostgreSQL on an SSD: a commit is on the disk when it is answered."""
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+_TEMPLATE = "immich"
+
+
+@dataclass
+class Person:
+    """A user of Immich's with a folder and an API key; ``files`` is what lies in it."""
+
+    id: UUID
+    key: str
+    root: Path
+    files: list[Planned] = field(default_factory=list)
+
+
+class Immich:
+    """One database with Immich's tables, and the stand-in that serves it, in a process of its own."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder = url, folder
+        self.connect()
+        self.server = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        (folder / "sync").mkdir(parents=True)
+        self._requests: list[tuple[float, str]] = []
+        self._requests_path = folder / "requests"
+        self._requests_path.touch()
+        self._requests_file = self._requests_path.open(encoding="ascii")
+
+    def connect(self) -> None:
+        """Open the connection (again): nobody may be connected to what becomes a template."""
+        self.connection: Connection = psycopg.connect(self.url, autocommit=True)
+
+    def person(self, name: str) -> Person:
+        """A new user, with an empty folder."""
+
+        async def create() -> tuple[UUID, str]:
+            connection = await asyncpg.connect(self.url)
+            try:
+                user = await create_user(connection, email=f"{name}@example.org", name=name)
+                return user, await create_api_key(connection, user, PERMISSIONS, "bench")
+            finally:
+                await connection.close()
+
+        user, key = asyncio.run(create())
+        root = self.folder / "sync" / str(user)
+        root.mkdir()
+        return Person(user, key, root)
+
+    def serve(self) -> None:
+        """Start the stand-in; it stores no bytes, so that it costs as little as may be."""
+        if self._process is not None:
+            return
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.stand_in", self.url, str(self._requests_path)],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self.server = self._process.stdout.readline().decode().rpartition(" ")[2].strip()
+        assert self.server, "the stand-in did not start"
+
+    def requests(self) -> list[tuple[float, str]]:
+        """Every request so far: the monotonic time at which it began, method and path."""
+        new = (line.partition(" ") for line in self._requests_file.read().splitlines())  # each was written at once
+        self._requests += [(int(at) / 1e9, what) for at, _, what in new]
+        return self._requests
+
+    def value(self, query: str, *arguments: object) -> Any:
+        """The first column of a query's first row."""
+        row = self.connection.execute(query.encode(), arguments).fetchone()
+        assert row is not None
+        return row[0]
+
+    def close(self) -> None:
+        """End the stand-in and remove all folders."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+        self._requests_file.close()
+        self.connection.close()
+        files.remove(self.folder)
+
+
+class Ground:
+    """Gives libraries, and keeps those that several figures share."""
+
+    def __init__(self, stack: ExitStack, folder: Path, sizes: Sizes, tell: Callable[[str], None]) -> None:
+        self.folder, self.sizes, self.tell = folder, sizes, tell
+        self._stack = stack
+        self.cluster = stack.enter_context(Cluster(MAJORS[NEWEST], settings=POSTGRES, data=folder))
+        asyncio.run(self._template())
+        self._kept: dict[object, Any] = {}
+
+    async def _template(self) -> None:
+        await execute(self.cluster.url(), f"create database {_TEMPLATE}")
+        connection = await asyncpg.connect(self.cluster.url(_TEMPLATE))
+        try:
+            await create_tables(connection, VERSION)
+        finally:
+            await connection.close()
+
+    @contextmanager
+    def immich(self, name: str, *, template: str = _TEMPLATE) -> Iterator[Immich]:
+        """A library of its own, empty or like ``template``, for as long as the block lasts."""
+        asyncio.run(execute(self.cluster.url(), f"create database {name} template {template} strategy file_copy"))
+        try:
+            immich = Immich(self.cluster.url(name), self.folder / name)
+            try:
+                yield immich
+            finally:
+                immich.close()
+        finally:
+            asyncio.run(execute(self.cluster.url(), f"drop database {name} with (force)"))
+
+    def kept(self, key: object, make: Callable[[ExitStack], Any]) -> Any:
+        """What ``make`` made when it was first asked for; its contexts end with the run."""
+        if key not in self._kept:
+            self._kept[key] = make(self._stack)
+        return self._kept[key]
+
+    def server_version(self) -> str:
+        """PostgreSQL's."""
+        with psycopg.connect(self.cluster.url()) as connection:
+            row = connection.execute("show server_version").fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+@contextmanager
+def ground(sizes: Sizes, *, parent: Path | None, tell: Callable[[str], None]) -> Iterator[Ground]:
+    """Start PostgreSQL with its data in a new folder in ``parent``; both are gone when the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="dbsync-bench-", dir=parent))
+    try:
+        folder.chmod(0o711)  # PostgreSQL's user has to pass
+        with ExitStack() as stack:
+            yield Ground(stack, folder, sizes, tell)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- filling ---
+
+_SEED = """
+create unlogged table bench_seed (
+  path bytea, size bigint, mtime_ns bigint, ctime_ns bigint, inode bigint, xxh3 bytea, sha1 bytea, asset_id uuid
+)
+"""
+
+_ASSETS = """
+insert into asset (id, checksum, "checksumAlgorithm", "fileCreatedAt", "fileModifiedAt", "localDateTime",
+  "originalFileName", "originalPath", "ownerId", type)
+select asset_id, sha1, 'sha1', t, t, t, regexp_replace(convert_from(path, 'UTF8'), '.*/', ''),
+  convert_from(path, 'UTF8'), %s, 'IMAGE'
+from bench_seed, to_timestamp(1700000000) t
+"""
+
+_EXIF = 'insert into asset_exif ("assetId", "fileSizeInByte") select asset_id, size from bench_seed'
+
+_RECORDS = """
+insert into immich_dbsync_v1.records
+  (owner_id, path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id)
+select %s, path, size, mtime_ns, ctime_ns, inode, false, xxh3, sha1, asset_id from bench_seed
+"""
+
+_INDEXES = """
+select i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
+from pg_index i
+where i.indrelid in (
+    to_regclass('public.asset'), to_regclass('public.asset_exif'), to_regclass('immich_dbsync_v1.records'))
+  and not exists (select from pg_constraint c where c.conindid = i.indexrelid)
+"""
+_MANY = 200_000  # rows from which on indexes are better made afterwards
+
+
+def fill(immich: Immich, person: Person, wanted: Sequence[Planned], *, records: bool) -> None:
+    """Make these files in the person's folder, and their assets; with ``records`` as if they had been synced before."""
+    connection = immich.connection
+    if records:
+        install.install(immich.url)
+    connection.execute("drop table if exists bench_seed")
+    connection.execute(_SEED)
+    with connection.cursor() as cursor, cursor.copy("copy bench_seed from stdin") as copy:
+        for part in files.make(person.root, wanted):
+            copy.write(part)
+    person.files += wanted
+    indexes = connection.execute(_INDEXES).fetchall() if len(wanted) >= _MANY else []
+    for name, _ in indexes:
+        connection.execute(f"drop index {name}".encode())
+    with connection.transaction():
+        connection.execute("set local session_replication_role = replica")  # the owner is there, each row need not ask
+        connection.execute(_ASSETS, (person.id,))
+        connection.execute(_EXIF)
+        if records:
+            connection.execute(_RECORDS, (person.id,))
+    for _, definition in indexes:
+        connection.execute(definition.encode())
+    connection.execute("drop table bench_seed")
+    settle(immich)
+
+
+def settle(immich: Immich) -> None:
+    """Have PostgreSQL and the disk finish what was begun, as they would have long since."""
+    immich.connection.execute("vacuum analyze")
+    immich.connection.execute("checkpoint")
+    os.sync()
