@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(name: str, standing: Ground, figures: list[Figure], console: Console) -> dict[str, Any]:
     """Measure one family; what is told of it besides its figures."""
     load, began = os.getloadavg()[0], time.monotonic()
+    console.print(f"measuring {name}, at a load of {load:.1f}")
     for figure in FAMILIES[name](standing):
         figures.append(figure)
         said = figure.summary
@@ -77,7 +78,7 @@ def _measure(name: str, standing: Ground, figures: list[Figure], console: Consol
         beside = f", floor {report.number(floor.median)}" if floor is not None else ""
         console.print(f"  {figure.name}: {report.number(said.median)} {figure.unit}{beside}  {figure.verdict.value}")
     took = time.monotonic() - began
-    console.print(f"{name}: {took:.0f} s, load {load:.1f}")
+    console.print(f"  in {took:.0f} s")
     return {"name": name, "seconds": took, "load_before": load, "load_after": os.getloadavg()[0]}
 
 

@@ -152,7 +152,8 @@ class Ground:
     @contextmanager
     def immich(self, name: str, *, template: str = _TEMPLATE) -> Iterator[Immich]:
         """A library of its own, empty or like ``template``, for as long as the block lasts."""
-        asyncio.run(execute(self.cluster.url(), f"create database {name} template {template} strategy file_copy"))
+        how = "" if template == _TEMPLATE else "strategy file_copy"  # quicker for what is large
+        asyncio.run(execute(self.cluster.url(), f"create database {name} template {template} {how}"))
         try:
             immich = Immich(self.cluster.url(name), self.folder / name)
             try:
@@ -220,6 +221,7 @@ where i.indrelid in (
   and not exists (select from pg_constraint c where c.conindid = i.indexrelid)
 """
 _MANY = 200_000  # rows from which on indexes are better made afterwards
+_SOME = 5_000  # files that keep the disk busy for a while
 
 
 def fill(immich: Immich, person: Person, wanted: Sequence[Planned], *, records: bool) -> None:
@@ -245,11 +247,7 @@ def fill(immich: Immich, person: Person, wanted: Sequence[Planned], *, records: 
     for _, definition in indexes:
         connection.execute(definition.encode())
     connection.execute("drop table bench_seed")
-    settle(immich)
-
-
-def settle(immich: Immich) -> None:
-    """Have PostgreSQL and the disk finish what was begun, as they would have long since."""
-    immich.connection.execute("vacuum analyze")
-    immich.connection.execute("checkpoint")
-    os.sync()
+    connection.execute("vacuum analyze")
+    if len(wanted) >= _SOME:  # have the disk finish what was begun, as it would have long since
+        connection.execute("checkpoint")
+        os.sync()

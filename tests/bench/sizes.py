@@ -27,7 +27,7 @@ class Sizes:
 
 
 _LEAST = {"first_scan_bytes": 8 << 20, "bulk_times": 1, "first_scan_times": 1, "scans": 1, "trigger_times": 1}
-_FEW = 32  # of anything else
+_FEW = 16  # of anything else
 
 
 def scaled(factor: float) -> Sizes:
