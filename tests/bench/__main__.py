@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tests.bench import arrivals, deletions, moves, report, rest, scans, triggers
 from tests.bench.figures import Figure, Verdict
-from tests.bench.ground import POSTGRES, Ground, ground
+from tests.bench.ground import POSTGRES, Ground, NotEnough, ground
 from tests.bench.sizes import scaled
 
 Family = Callable[[Ground], Iterator[Figure]]
@@ -34,13 +34,17 @@ FAMILIES: dict[str, Family] = {
 """In the order in which they run: what one leaves behind the next ones use."""
 
 
+GROWING = ("adoption", "rescan", "moves", "bulk-deletion", "deletion-latency", "bulk-arrival")
+"""Those that are measured at several sizes; together they are called growth."""
+
 _WIDTH = 160  # of the table where it goes to no terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is asked for; the exit code."""
     asked = _parse(arguments)
-    names = [name for name in FAMILIES if not asked.only or name in asked.only]
+    only = {*asked.only} | ({*GROWING} if "growth" in asked.only else set())
+    names = [name for name in FAMILIES if not only or name in only]
     sizes = scaled(asked.scale)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     told = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
@@ -49,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures: list[Figure] = []
     began = time.monotonic()
     try:
-        with ground(sizes, parent=asked.folder, tell=console.print) as standing:
+        with ground(sizes, parent=asked.folder, profiles=asked.profile) as standing:
             machine = report.machine(standing.folder, standing.server_version(), POSTGRES)
             try:
                 families = [_measure(name, standing, figures, console) for name in names]
@@ -58,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("interrupted; everything is removed again")
         return 130
+    except NotEnough as error:
+        console.print(str(error))
+        return 2
     report.show(figures, told)
     console.print(f"{time.monotonic() - began:.0f} s; load {os.getloadavg()[0]:.1f}")
     if asked.scale != 1:
@@ -84,11 +91,19 @@ def _measure(name: str, standing: Ground, figures: list[Figure], console: Consol
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--only", action="append", choices=[*FAMILIES], metavar="NAME", help=", ".join(FAMILIES))
+    names = [*FAMILIES, "growth"]
+    parser.add_argument("--only", action="append", default=[], choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
     parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="all sizes times F; 1 is the real thing")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where files and database are kept meanwhile")
+    parser.add_argument("--profile", type=_folder, metavar="DIR", help="profiles of the service go there; needs py-spy")
     return parser.parse_args(arguments)
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _interrupted(*_: object) -> NoReturn:

@@ -48,6 +48,11 @@ POSTGRES = {
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _TEMPLATE = "immich"
+_SPARE = 1.3  # memory to files that are to stay in it
+
+
+class NotEnough(Exception):
+    """This machine has not what a figure needs; the message says what to do."""
 
 
 @dataclass
@@ -63,8 +68,8 @@ class Person:
 class Immich:
     """One database with Immich's tables, and the stand-in that serves it, in a process of its own."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url, self.folder = url, folder
+    def __init__(self, url: str, folder: Path, profiles: Path | None) -> None:
+        self.url, self.folder, self.profiles = url, folder, profiles
         self.connect()
         self.server = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -134,8 +139,8 @@ class Immich:
 class Ground:
     """Gives libraries, and keeps those that several figures share."""
 
-    def __init__(self, stack: ExitStack, folder: Path, sizes: Sizes, tell: Callable[[str], None]) -> None:
-        self.folder, self.sizes, self.tell = folder, sizes, tell
+    def __init__(self, stack: ExitStack, folder: Path, sizes: Sizes, profiles: Path | None) -> None:
+        self.folder, self.sizes, self._profiles = folder, sizes, profiles
         self._stack = stack
         self.cluster = stack.enter_context(Cluster(MAJORS[NEWEST], settings=POSTGRES, data=folder))
         asyncio.run(self._template())
@@ -155,7 +160,7 @@ class Ground:
         how = "" if template == _TEMPLATE else "strategy file_copy"  # quicker for what is large
         asyncio.run(execute(self.cluster.url(), f"create database {name} template {template} {how}"))
         try:
-            immich = Immich(self.cluster.url(name), self.folder / name)
+            immich = Immich(self.cluster.url(name), self.folder / name, self._profiles)
             try:
                 yield immich
             finally:
@@ -169,6 +174,16 @@ class Ground:
             self._kept[key] = make(self._stack)
         return self._kept[key]
 
+    def require_memory(self, size: int) -> None:
+        """Raise NotEnough where so many bytes would not stay in the page cache."""
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        if available < size * _SPARE:
+            raise NotEnough(
+                f"{size / 1e9:.1f} GB of files have to stay in the page cache, and {available / 1e9:.1f} GB of memory"
+                " are available: stop what else runs, or give a --scale below 1"
+            )
+
     def server_version(self) -> str:
         """PostgreSQL's."""
         with psycopg.connect(self.cluster.url()) as connection:
@@ -178,13 +193,16 @@ class Ground:
 
 
 @contextmanager
-def ground(sizes: Sizes, *, parent: Path | None, tell: Callable[[str], None]) -> Iterator[Ground]:
-    """Start PostgreSQL with its data in a new folder in ``parent``; both are gone when the block ends."""
+def ground(sizes: Sizes, *, parent: Path | None = None, profiles: Path | None = None) -> Iterator[Ground]:
+    """Start PostgreSQL with its data in a new folder in ``parent``; both are gone when the block ends.
+
+    ``profiles``: a folder that gets a profile of each run of the service.
+    """
     folder = Path(tempfile.mkdtemp(prefix="dbsync-bench-", dir=parent))
     try:
         folder.chmod(0o711)  # PostgreSQL's user has to pass
         with ExitStack() as stack:
-            yield Ground(stack, folder, sizes, tell)
+            yield Ground(stack, folder, sizes, profiles)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -33,6 +33,7 @@ def _first(ground: Ground, what: str, files: Sequence[Planned], times: int) -> F
     total = sum(file.size for file in files)
     rates: list[float] = []
     floor_rates: list[float] = []
+    ground.require_memory(total)
     with ground.immich("first") as immich:
         person = immich.person("first")
         fill(immich, person, files, records=False)

@@ -61,12 +61,16 @@ class Service:
             self.process = subprocess.Popen(
                 [*PROGRAM, "run"], env=env, stdout=log, stderr=log, cwd="/", start_new_session=True
             )
+        self._profiler = _profiler(self.process.pid, immich)
         self._log = self._path.open(encoding="utf-8")
         self._rest = ""
         self._lines: list[str] = []
 
     def close(self) -> None:
         """End it in good order."""
+        if self._profiler is not None:
+            self._profiler.send_signal(signal.SIGINT)  # it writes what it has seen
+            self._profiler.wait()
         self.process.terminate()
         try:
             self.process.wait(_STOP_S)
@@ -150,6 +154,21 @@ class Service:
     def _scanned_at(self) -> float:
         query = "select extract(epoch from last_scan_at)::float8 from immich_dbsync_v1.owners where owner_id = %s"
         return float(self.immich.value(query, self.person.id) or 0.0)
+
+
+def _profiler(pid: int, immich: Immich) -> subprocess.Popen[bytes] | None:
+    """py-spy, where a folder for profiles is given: stacks and how often each was seen."""
+    if immich.profiles is None:
+        return None
+    number = sum(1 for _ in immich.profiles.iterdir())
+    output = immich.profiles / f"{number:03}-{immich.folder.name}.txt"
+    program = ["py-spy", "record", "--pid", str(pid), "--output", str(output), "--format", "raw", "--rate", "200"]
+    return subprocess.Popen(
+        [*program, "--nonblocking", "--threads"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 @contextmanager

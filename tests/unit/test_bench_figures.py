@@ -109,7 +109,7 @@ def test_the_table_tells_verdicts() -> None:
         report.show([_figure(at_most(Measure.MEDIAN, 1)), _figure()], told)
     lines = captured.get().splitlines()
     assert len(lines) == 3
-    assert lines[1].split() == "a thing ms 3 3.00 9.00 1.00 3.00 p50 ≤ 1 short".split()
+    assert " ".join(lines[1].split()) == "a thing ms 3 3.00 9.00 1.00 3.00 p50 ≤ 1 short"
     assert lines[2].split()[-1] == "told"
 
 
