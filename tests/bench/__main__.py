@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import time
@@ -97,7 +98,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="all sizes times F; 1 is the real thing")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where files and database are kept meanwhile")
     parser.add_argument("--profile", type=_folder, metavar="DIR", help="profiles of the service go there; needs py-spy")
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    if asked.profile is not None and shutil.which("py-spy") is None:
+        parser.error("--profile needs py-spy: install it, and have it on the PATH")
+    return asked
 
 
 def _folder(path: str) -> Path:

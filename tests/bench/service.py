@@ -61,10 +61,22 @@ class Service:
             self.process = subprocess.Popen(
                 [*PROGRAM, "run"], env=env, stdout=log, stderr=log, cwd="/", start_new_session=True
             )
-        self._profiler = _profiler(self.process.pid, immich)
+        self._profiler: subprocess.Popen[bytes] | None = None
         self._log = self._path.open(encoding="utf-8")
         self._rest = ""
         self._lines: list[str] = []
+
+    def profile(self, folder: Path) -> None:
+        """Have py-spy look at it until the end: each stack and how often it was seen go to a file in the folder."""
+        number = sum(1 for _ in folder.iterdir())
+        output = folder / f"{number:03}-{self.immich.folder.name}.txt"
+        program = ["py-spy", "record", "--pid", str(self.process.pid), "--output", str(output), "--format", "raw"]
+        self._profiler = subprocess.Popen(
+            [*program, "--rate", "200", "--nonblocking", "--threads"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def close(self) -> None:
         """End it in good order."""
@@ -156,21 +168,6 @@ class Service:
         return float(self.immich.value(query, self.person.id) or 0.0)
 
 
-def _profiler(pid: int, immich: Immich) -> subprocess.Popen[bytes] | None:
-    """py-spy, where a folder for profiles is given: stacks and how often each was seen."""
-    if immich.profiles is None:
-        return None
-    number = sum(1 for _ in immich.profiles.iterdir())
-    output = immich.profiles / f"{number:03}-{immich.folder.name}.txt"
-    program = ["py-spy", "record", "--pid", str(pid), "--output", str(output), "--format", "raw", "--rate", "200"]
-    return subprocess.Popen(
-        [*program, "--nonblocking", "--threads"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
 @contextmanager
 def service(immich: Immich, person: Person) -> Iterator[Service]:
     """The service, its first scan done and all quiet again, until the block ends."""
@@ -186,6 +183,8 @@ def starting(immich: Immich, person: Person) -> Iterator[Service]:
     immich.serve()
     running = Service(immich, person)
     try:
+        if immich.profiles is not None:
+            running.profile(immich.profiles)
         yield running
     finally:
         running.close()
