@@ -17,7 +17,7 @@ from immich_dbsync.core.actions import (
     Why,
 )
 from immich_dbsync.core.facts import Facts
-from immich_dbsync.model import Asset, AssetId, Decision, Direction, Hold, Policy, Record, RelPath, Status
+from immich_dbsync.model import Asset, AssetId, Content, Decision, Direction, Hold, Policy, Record, RelPath, Status
 
 
 def absence(facts: Facts, present: Sequence[Action], entries: Sequence[Action]) -> tuple[Action, ...]:
@@ -33,6 +33,7 @@ class _Absent:
         # What a moved file's fate is decided by, and what is about to be there again.
         self.pending = {action.content for action in present if isinstance(action, Quarantine | PutOnHold)}
         self.pending |= {action.entry.content for action in entries if isinstance(action, PutBack)}
+        self.moves: dict[tuple[Content, AssetId], tuple[bool, RelPath | None]] = {}  # as far as asked
 
     def actions(self) -> Iterator[Action]:
         view = self.view
@@ -40,19 +41,19 @@ class _Absent:
         for path, record in self.facts.gone.items():
             asset = self.facts.asset_of(record)
             why = self._why_not_yet(path, record)
-            held = self.facts.holders(record.content)
+            held = bool(self.facts.holders(record.content))
             if path in view.excluded and view.healthy:
                 yield Drop(path, Why.EXCLUDED)
             elif record.asset_id is None and view.healthy:
                 yield Drop(path, Why.NEVER_TIED)
             elif why is Why.GRACE and asset is not None and asset.status is Status.ACTIVE and held:
-                yield self._moved(path, asset, held)  # nothing to wait for
+                yield self._moved(record, asset)  # nothing to wait for
             elif why is not None:
                 yield Leave(path, why)
             elif asset is None or asset.status is not Status.ACTIVE:
                 yield Drop(path, Why.ASSET_GONE)  # row 14
             elif held:
-                yield self._moved(path, asset, held)
+                yield self._moved(record, asset)
             else:
                 lost[asset.id].append(path)
         for asset_id, paths in sorted(lost.items()):
@@ -65,13 +66,18 @@ class _Absent:
         waiting = path in self.view.in_grace or record.stat.size in self.facts.unidentified
         return Why.GRACE if waiting or record.content in self.pending else None
 
-    def _moved(self, path: RelPath, asset: Asset, held: Set[RelPath]) -> Action:
+    def _moved(self, record: Record, asset: Asset) -> Action:
         """Row 12: another path holds the content. This record ends once that one is tied to the asset."""
-        if held & self.facts.tied(asset.id):
-            return Drop(path, Why.MOVED)
-        if tied_now := held & self.ties:
-            return Drop(path, Why.MOVED, behind=min(tied_now))
-        return Leave(path, Why.MOVING)
+        key = record.content, asset.id
+        if key not in self.moves:  # thousands of copies may be missing
+            held = self.facts.holders(record.content)
+            self.moves[key] = held.isdisjoint(self.facts.tied(asset.id)), min(held & self.ties, default=None)
+        untied, tied_now = self.moves[key]
+        if not untied:
+            return Drop(record.path, Why.MOVED)
+        if tied_now is not None:
+            return Drop(record.path, Why.MOVED, behind=tied_now)
+        return Leave(record.path, Why.MOVING)
 
     def _last_path_gone(self, asset: Asset, paths: tuple[RelPath, ...]) -> Iterator[Action]:
         """Rows 11 and 13: no path holds the active asset's content any more."""

@@ -2,13 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import TypeVar
 
 from immich_dbsync.core.view import View
 from immich_dbsync.model import Asset, AssetId, Content, File, Hold, Record, RelPath, Sha1, Stat, Status
 
+K = TypeVar("K")
+
 
 class Facts:
-    """A View and its lookups; nothing in it is decided yet."""
+    """A View and its lookups; nothing in it is decided yet.
+
+    None of them costs more for a content that is at thousands of paths: each of these paths asks.
+    """
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -16,18 +22,14 @@ class Facts:
         self.gone = {path: record for path, record in sorted(view.records.items()) if path not in view.files}
         self._displaced = _by_inode(record for record in view.records.values() if self._left_its_path(record))
         self.contents = {path: self._content(file) for path, file in sorted(view.files.items())}
-        self._holders: dict[Content, set[RelPath]] = defaultdict(set)
-        for path, content in self.contents.items():
-            if content is not None:
-                self._holders[content].add(path)
+        self._holders = _sets((content, path) for path, content in self.contents.items() if content is not None)
         self._stills: dict[AssetId, list[Asset]] = defaultdict(list)
         for asset in sorted(view.assets.values(), key=lambda asset: asset.id):
             if asset.video_id is not None:
                 self._stills[asset.video_id].append(asset)
-        self._tied: dict[AssetId, set[RelPath]] = defaultdict(set)
-        for path, record in view.records.items():
-            if record.asset_id is not None:
-                self._tied[record.asset_id].add(path)
+        self._tied = _sets((r.asset_id, path) for path, r in view.records.items() if r.asset_id is not None)
+        self._tied_files = {asset: paths & view.files.keys() for asset, paths in self._tied.items()}
+        self._coming_back = {entry.asset_id for entry in view.entries if not entry.superseded}
         self.unidentified = view.unidentified_sizes | {
             view.files[path].stat.size for path, content in self.contents.items() if content is None
         }
@@ -65,15 +67,25 @@ class Facts:
 
     def holders(self, content: Content) -> frozenset[RelPath]:
         """The paths on disk that hold this content."""
-        return frozenset(self._holders.get(content, ()))
+        return self._holders.get(content, frozenset())
+
+    def held_elsewhere(self, content: Content, path: RelPath) -> bool:
+        """Whether another path on disk than this one holds the content."""
+        holders = self.holders(content)
+        return len(holders) > (path in holders)
 
     def tied(self, asset_id: AssetId) -> frozenset[RelPath]:
         """The paths, there or missing, whose records are tied to this asset."""
-        return frozenset(self._tied.get(asset_id, ()))
+        return self._tied.get(asset_id, frozenset())
+
+    def tied_elsewhere(self, asset_id: AssetId, path: RelPath) -> bool:
+        """Whether another path than this one that has a file, whatever it holds, is tied to the asset by its record."""
+        files = self._tied_files.get(asset_id, frozenset())
+        return len(files) > (path in files)
 
     def comes_back(self, asset_id: AssetId) -> bool:
         """Whether a file in quarantine is to be put back for this asset once it is active."""
-        return any(entry.asset_id == asset_id and not entry.superseded for entry in self.view.entries)
+        return asset_id in self._coming_back
 
     def lost_still(self, video: Asset) -> Asset | None:
         """The still of a live photo's hidden video, where it is in the trash or being deleted; None otherwise.
@@ -89,6 +101,14 @@ class Facts:
         """The hold that the path's record belongs to."""
         record = self.view.records.get(path)
         return record.hold if record is not None else None
+
+
+def _sets(pairs: Iterable[tuple[K, RelPath]]) -> dict[K, frozenset[RelPath]]:
+    """The paths of each key."""
+    found: dict[K, set[RelPath]] = defaultdict(set)
+    for key, path in pairs:
+        found[key].add(path)
+    return {key: frozenset(paths) for key, paths in found.items()}
 
 
 def _key(stat: Stat) -> tuple[int, int, int]:

@@ -198,7 +198,7 @@ class _Present:
 
     def _edited(self, content: Content, record: Record) -> Action:
         old, new = self.facts.asset_of(record), self.facts.by_sha1.get(content.sha1)
-        elsewhere = self.facts.holders(record.content) - {self.path}
+        elsewhere = self.facts.held_elsewhere(record.content, self.path)
         if new is not None and new.status is Status.ACTIVE and elsewhere:
             # Row 2: swapped or copied over; the old content has a path.
             return self._motion_part(content, new) or Adopt(self.path, content, new.id)
@@ -211,8 +211,7 @@ class _Present:
         if record.stat.size in self.facts.unidentified and not elsewhere:
             return Leave(self.path, Why.GRACE, old.id)  # the old content may be about to be found at another path
         # Another path of the old asset that is there was edited too, or will be looked at: the last one trashes it.
-        others = self.facts.tied(old.id) - {self.path}
-        needed = bool(elsewhere) or any(path in self.view.files for path in others) or self.facts.comes_back(old.id)
+        needed = elsewhere or self.facts.tied_elsewhere(old.id, self.path) or self.facts.comes_back(old.id)
         keeps = self.view.policies.of(self.path) is Policy.BACKUP or not self.view.trash_enabled or old.hidden
         undecided = record.hold is not None and record.hold.decision is not Decision.APPROVED
         trash_old = self.view.may_copy and not needed and not keeps and not undecided

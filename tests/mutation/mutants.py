@@ -134,11 +134,11 @@ CORE = (
         "if record.stat.size in self.facts.unidentified and not elsewhere:",
         "if False:",
     ),
-    Mutant("core.presence", "another path holds the old content", "needed = bool(elsewhere) or", "needed ="),
+    Mutant("core.presence", "another path holds the old content", "needed = elsewhere or", "needed ="),
     Mutant(
         "core.presence",
         "another path is tied to the old asset",
-        "or any(path in self.view.files for path in others) or",
+        "or self.facts.tied_elsewhere(old.id, self.path) or",
         "or",
     ),
     Mutant("core.presence", "the old asset's file comes back", "or self.facts.comes_back(old.id)\n", "\n"),
@@ -183,9 +183,9 @@ CORE = (
     Mutant(
         "core.absence",
         "a record ends after the other path is tied",
-        "if tied_now := held & self.ties:\n            return Drop(path, Why.MOVED, behind=min(tied_now))\n"
-        "        return Leave(path, Why.MOVING)",
-        "return Drop(path, Why.MOVED)",
+        "if tied_now is not None:\n            return Drop(record.path, Why.MOVED, behind=tied_now)\n"
+        "        return Leave(record.path, Why.MOVING)",
+        "return Drop(record.path, Why.MOVED)",
     ),
     Mutant("core.absence", "another path of the asset is not decided yet", "        if others:", "        if False:"),
     Mutant("core.absence", "row 13: motion parts", "if asset.hidden:", "if False:"),
