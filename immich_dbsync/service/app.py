@@ -1,6 +1,7 @@
 """The service: sessions, one after the other, until it is told to stop."""
 
 import asyncio
+import faulthandler
 import logging
 import math
 import os
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
@@ -19,6 +21,7 @@ from immich_dbsync.errors import DatabaseBusy, DatabaseUnreachable, DbsyncError
 from immich_dbsync.immich.api import Server
 from immich_dbsync.service import listener as dedicated
 from immich_dbsync.service.listener import ConnectionLost
+from immich_dbsync.service.notify import Notifier
 from immich_dbsync.service.session import Session, connected
 from immich_dbsync.settings import Settings
 
@@ -48,6 +51,19 @@ _WAITED_FOR = (
 )
 
 
+@dataclass
+class _State:
+    """How the service is, in a line for `systemctl status`."""
+
+    session: Session | None = None
+    waits_for: str = ""
+
+    def line(self) -> str:
+        if self.session is not None:
+            return self.session.line()
+        return f"waiting for the database: {self.waits_for}" if self.waits_for else "starting"
+
+
 async def run(settings: Settings) -> None:
     """Sync until SIGTERM or SIGINT. Raises a DbsyncError for what a restart would not mend."""
     settings.require_database_url()
@@ -55,18 +71,25 @@ async def run(settings: Settings) -> None:
     settings.require_sync_root()
     # The pool logs each connection that it could not open again, with a traceback; the session says what is wrong.
     logging.getLogger("asyncpg").addHandler(logging.NullHandler())
+    faulthandler.enable()  # systemd's watchdog ends a service that hangs with SIGABRT: the log shows where it hung
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    task = asyncio.ensure_future(_sessions(settings, stopping))
+    notifier, state = Notifier(os.environ, os.getpid()), _State()
+    task = asyncio.ensure_future(_sessions(settings, stopping, notifier, state))
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, task, stopping)
-    with suppress(asyncio.CancelledError):
-        await task
+        loop.add_signal_handler(number, _stop, task, stopping, notifier)
+    reporting = asyncio.ensure_future(notifier.report_forever(state.line))
+    try:
+        with suppress(asyncio.CancelledError):
+            await task
+    finally:
+        reporting.cancel()
     log.info("service.stopped")
 
 
-def _stop(task: "asyncio.Task[None]", stopping: asyncio.Event) -> None:
+def _stop(task: "asyncio.Task[None]", stopping: asyncio.Event, notifier: Notifier) -> None:
     """End the service in good order, or in any order when that takes too long."""
     stopping.set()
+    notifier.stopping()
     task.cancel()
     # A thread that hashes a large file can't be interrupted, and the interpreter would wait for it. What is in hand is
     # found anew by the next start, as after a power cut.
@@ -75,8 +98,8 @@ def _stop(task: "asyncio.Task[None]", stopping: asyncio.Event) -> None:
     end.start()
 
 
-async def _sessions(settings: Settings, stopping: asyncio.Event) -> None:
-    attempt, started, told = 0, False, ""
+async def _sessions(settings: Settings, stopping: asyncio.Event, notifier: Notifier, state: _State) -> None:
+    attempt, started = 0, False
     loop = asyncio.get_running_loop()
     # Threads for what waits for a disk: with few, one user's slow files would hold up everybody.
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="disk"))
@@ -88,22 +111,26 @@ async def _sessions(settings: Settings, stopping: asyncio.Event) -> None:
                     log.info("database.connected")
                     session = Session(settings, pool, listener, server)
                     found = await session.prepare(first=not started)
-                    started, since, told = True, loop.time(), ""
+                    started, since = True, loop.time()
+                    state.session, state.waits_for = session, ""
+                    notifier.ready()
                     loop.add_signal_handler(signal.SIGCONT, session.continued)
                     await session.run(found)
             except* _WAITED_FOR as errors:
-                told = _tell(errors, told)
+                _tell(errors, state)
             except* asyncpg.PostgresError as errors:
                 # Whatever PostgreSQL refuses is no reason to leave the folders alone for good once all has been well: a
                 # right may have been revoked, a table be altered, a page be unreadable.
                 if not started:
                     raise _right_missing(errors) or errors from errors
-                told = _tell(errors, told)
+                _tell(errors, state)
             except* DbsyncError as errors:
                 # At the start this is a mistake to mend; later it may pass, as when Immich is being restored.
                 if not started:
                     raise
-                told = _tell(errors, told)
+                _tell(errors, state)
+            # Whoever started us need not wait for the database as well: what could be wrong with us would have shown.
+            notifier.ready()
             if stopping.is_set():
                 return  # an error of a child's came instead of the cancellation
             if loop.time() - since > _UP_S:
@@ -112,12 +139,12 @@ async def _sessions(settings: Settings, stopping: asyncio.Event) -> None:
             attempt += 1
 
 
-def _tell(errors: BaseExceptionGroup[Exception], told: str) -> str:
-    """Log why the database is waited for, once for each reason; returns it."""
+def _tell(errors: BaseExceptionGroup[Exception], state: _State) -> None:
+    """Log why the database is waited for, once for each reason."""
     reason = dedicated.reason(_first(errors))
-    if reason != told:
+    if reason != state.waits_for:
         log.warning("database.unavailable", reason=reason, advice="waiting for it")
-    return reason
+    state.session, state.waits_for = None, reason
 
 
 def _right_missing(errors: BaseExceptionGroup[Exception]) -> DbsyncError | None:

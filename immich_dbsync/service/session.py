@@ -99,6 +99,7 @@ class Session:
         self._gate = Gate(server)
         self._slots = asyncio.Semaphore(settings.uploads)
         self._syncs: dict[OwnerId, OwnerSync] = {}
+        self._accounts = 0  # that are to be synced
         self._unusable: list[str] = []  # a sentence for each key
         self._drains: dict[OwnerId, Drain] = {}
 
@@ -108,6 +109,7 @@ class Session:
         In the first session what makes any sync impossible is raised: KeyRefused, RootUnusable. Later it is waited for.
         """
         found, self._unusable = await accounts(self._library, self._settings.require_api_keys())
+        self._accounts = len(found)
         for problem in self._unusable:
             log.error("key.unusable", reason=problem)
         if first and not found:
@@ -132,6 +134,15 @@ class Session:
                 # The key may be put back, or a backup restored that has it.
                 await asyncio.sleep(_KEY_RETRY_S)
                 found, self._unusable = await accounts(self._library, self._settings.require_api_keys())
+                self._accounts = len(found)
+
+    def line(self) -> str:
+        """How it goes, in a few words for one line."""
+        syncs = self._syncs.values()
+        line = f"syncing {len(syncs)} of {self._accounts} users"
+        if backlog := sum(sync.queues.backlog() for sync in syncs):
+            line += f", {backlog} files to read or send"
+        return line if self._gate.reason is None else f"{line}; waiting for Immich: {self._gate.reason}"
 
     def continued(self) -> None:
         """The process was stopped and goes on: the kernel may have dropped events of files meanwhile."""
