@@ -13,16 +13,19 @@
     ├── KeyRefused               9   an API key belongs to nobody, or lacks a permission
     ├── RootUnusable            10   an owner's folder is missing, unreadable or not theirs
     ├── ServerUnreachable       11   Immich's API does not answer
-    └── NoSuchHold              13   there is no such hold, or it is decided already
+    ├── NoSuchHold              13   there is no such hold, or it is decided already
+    ├── NoSuchUser              13   Immich has no such user, or they are not synced
+    ├── NoSuchFile              13   the quarantine or the history has no such file
+    └── NotConfirmed            14   nobody could be asked, or the answer was no
 
-Exit code 0 is success, 1 a bug of ours, 2 a mistyped command line, and 12 says that `status` could tell all that it was
-asked and something needs somebody.
+Exit code 0 is success, 1 a bug of ours, 2 a mistyped command line, and 12 says that a command could tell or do all that
+it was asked and something needs somebody.
 """
 
 from typing import ClassVar
 
 NEEDS_SOMEBODY = 12
-"""The exit code of `status` when something needs somebody."""
+"""The exit code of `status`, `doctor` and others when something needs somebody."""
 
 
 class DbsyncError(Exception):
@@ -96,6 +99,24 @@ class ServerUnreachable(DbsyncError):
 
 
 class NoSuchHold(DbsyncError):
-    """There is no such hold, it is decided already, or nobody could be asked."""
+    """There is no such hold, or it is decided already."""
 
     exit_code = 13
+
+
+class NoSuchUser(DbsyncError):
+    """Immich has no such user, or they are not in the state that the command is for."""
+
+    exit_code = 13
+
+
+class NoSuchFile(DbsyncError):
+    """The quarantine or the history has no such file."""
+
+    exit_code = 13
+
+
+class NotConfirmed(DbsyncError):
+    """Nobody could be asked whether to go on, or the answer was no; nothing was changed."""
+
+    exit_code = 14

@@ -218,23 +218,29 @@ class Settings(BaseSettings):
         return root
 
     def api_keys_or_none(self) -> tuple[str, ...]:
-        """Every API key, or none: before the first is made a file that is missing or empty is no mistake."""
+        """Every API key, or none: before the first is made a file that is missing or empty is no mistake.
+
+        Raises SettingsError for a file that others may read, or that can't be read.
+        """
         file = self.api_keys_file
-        in_file = file is not None and file.exists() and file.stat().st_size > 0
-        in_variable = self.api_keys is not None and self.api_keys.get_secret_value().split()
-        return self.require_api_keys() if in_file or in_variable else ()
+        in_file = _read_keys(file) if file is not None and _size(file) > 0 else []
+        return tuple(dict.fromkeys([*self.api_keys_in_variable(), *in_file]))
+
+    def api_keys_in_variable(self) -> tuple[str, ...]:
+        """The API keys that are set themselves, and not by a file."""
+        return tuple(self.api_keys.get_secret_value().split()) if self.api_keys else ()
 
     def require_api_keys(self) -> tuple[str, ...]:
         """Every API key, each once; raises SettingsError for none, and for a file that others may read."""
-        keys = self.api_keys.get_secret_value().split() if self.api_keys else []
-        if self.api_keys_file is not None:
-            keys += _read_keys(self.api_keys_file)
+        in_file = _read_keys(self.api_keys_file) if self.api_keys_file is not None else []
+        keys = tuple(dict.fromkeys([*self.api_keys_in_variable(), *in_file]))
         if not keys:
             raise SettingsError(
-                f"No API key is set. Make one in Immich (Account settings, API keys; permissions asset.upload and"
-                f" asset.delete) and set {PREFIX}API_KEYS or {PREFIX}API_KEYS_FILE."
+                f"No API key is set. Set {PREFIX}API_KEYS_FILE and run: immich-dbsync users add EMAIL. Or make a key in"
+                f" Immich (Account settings, API keys; permissions asset.upload, asset.delete and asset.copy) and set"
+                f" {PREFIX}API_KEYS."
             )
-        return tuple(dict.fromkeys(keys))
+        return keys
 
 
 def _checked(url: str) -> str:
@@ -262,6 +268,16 @@ def config_file() -> Path | None:
             raise SettingsError(f"{CONFIG_VARIABLE} names {named!r}, which is no file.")
         return Path(named)
     return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+
+
+def _size(path: Path) -> int:
+    """Bytes in the file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise SettingsError(f"The API keys can't be read from {path}: {error.strerror}.") from error
 
 
 def _read_keys(path: Path) -> list[str]:

@@ -26,8 +26,37 @@ set problems = case
 where owner_id = $1 and problems #>> array[$2::text, 'text'] is distinct from $3
 
 -- name: owner_problems_end
--- $1 owner.
-update immich_dbsync_v1.owners set problems = '{}' where owner_id = $1 and problems <> '{}'
+-- All but that a person paused it. $1 owner.
+update immich_dbsync_v1.owners
+set problems = case when problems ? 'paused' then jsonb_build_object('paused', problems -> 'paused') else '{}' end
+where owner_id = $1 and problems - 'paused' <> '{}'
+
+-- name: owner_pause
+-- Capture stays on, so that what happens meanwhile is known afterwards. $1 owner, $2 sentence.
+insert into immich_dbsync_v1.owners (owner_id, problems)
+values ($1, jsonb_build_object('paused', jsonb_build_object('text', $2::text, 'at', now())))
+on conflict (owner_id) do update set enabled = true, problems = owners.problems || excluded.problems
+
+-- name: owner_resume
+-- Returns the row where it was paused. $1 owner.
+update immich_dbsync_v1.owners set problems = problems - 'paused' where owner_id = $1 and problems ? 'paused'
+returning owner_id
+
+-- name: owners_paused
+select owner_id from immich_dbsync_v1.owners where problems ? 'paused'
+
+-- name: owner_forget
+-- What ties paths to assets goes, and capture ends; history, and what lies in quarantine, stay. $1 owner.
+with records as (delete from immich_dbsync_v1.records where owner_id = $1),
+sends as (delete from immich_dbsync_v1.sends where owner_id = $1),
+requests as (delete from immich_dbsync_v1.trash_requests where owner_id = $1),
+events as (delete from immich_dbsync_v1.events where owner_id = $1),
+asks as (delete from immich_dbsync_v1.asks where owner_id = $1),
+holds as (update immich_dbsync_v1.holds set closed_at = now() where owner_id = $1 and closed_at is null)
+update immich_dbsync_v1.owners
+set enabled = false, root_id = null, stfolders = '{}', rules = null, first_scan_at = null, last_scan_at = null,
+    last_scan = null, summary = null, undecided = '{}', problems = '{}'
+where owner_id = $1
 
 -- name: owner_undecided
 -- $1 owner, $2 counts by reason as JSON.
@@ -376,3 +405,9 @@ where exists (
     and l.database = (select oid from pg_database where datname = current_database())
     and ((l.classid::bigint << 32) | l.objid::bigint) = k
 )
+
+-- name: listening
+-- Whether a service listens on this database, be it for an owner or not. $1 its name as an application.
+select exists (
+  select from pg_stat_activity where datname = current_database() and application_name = $1
+) as listening

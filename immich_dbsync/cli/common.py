@@ -6,9 +6,9 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import asyncpg
 import typer
@@ -17,11 +17,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotImmich, SettingsError
-from immich_dbsync.service.listener import LOST, reason, right_missing
+from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError
+from immich_dbsync.service.listener import LOST, connect, reason, right_missing
 from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file
 
 T = TypeVar("T")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @contextmanager
@@ -101,6 +104,26 @@ def run_async(work: Coroutine[None, None, T]) -> T:
         ) from error
     except (*LOST, asyncpg.InterfaceError) as error:
         raise DatabaseUnreachable(f"The connection to PostgreSQL was lost: {reason(error)}. Try again.") from error
+
+
+@asynccontextmanager
+async def database(settings: Settings, name: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """A connection to Immich's database for the command ``name``; errors of the login as ours."""
+    connection = await connect(settings.require_database_url(), f"immich-dbsync {name}")
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Return when a person says yes, or said so before; raises NotConfirmed where nobody can be asked, and for a no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise NotConfirmed("Nobody can be asked here: add --yes if you are sure. Nothing was changed.")
+    if not typer.confirm(question):
+        raise NotConfirmed("Nothing was changed.")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,12 +1,20 @@
 """``immich-dbsync holds``: deletions that wait for a person."""
 
-import sys
 from typing import Annotated, Any
 
 import asyncpg
 import typer
 
-from immich_dbsync.cli.common import console_errors, load_settings, print_json, print_table, run_async
+from immich_dbsync.cli.common import (
+    AsJson,
+    Yes,
+    confirm,
+    console_errors,
+    load_settings,
+    print_json,
+    print_table,
+    run_async,
+)
 from immich_dbsync.errors import NoSuchHold
 from immich_dbsync.immich.library import Library
 from immich_dbsync.model import Decision, Direction
@@ -19,9 +27,7 @@ from immich_dbsync.store.state import installed
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Deletions that wait for a person.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Number = Annotated[int, typer.Argument(help="The hold's number, as `holds list` shows it.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 _SHOWN = 20
 _WHAT = {
@@ -98,10 +104,7 @@ def _decide(number: int, decision: Decision, *, yes: bool) -> None:
             Decision.APPROVED: f"Carry out these {hold.files} deletions?",
             Decision.REJECTED: f"Keep these {hold.files} files and their assets?",
         }[decision]
-        if not yes:
-            if not sys.stdin.isatty():
-                raise NoSuchHold("Nobody can be asked here: add --yes if you are sure.")
-            typer.confirm(question, abort=True)
+        confirm(question, yes=yes)
         run_async(_note(settings, number, decision))
         typer.echo(f"Hold {number} is {decision.value}. The service carries it out at once where it runs, else later.")
 

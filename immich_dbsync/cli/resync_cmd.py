@@ -28,6 +28,7 @@ from immich_dbsync.disk.root import Root
 from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, RootUnusable, ServerUnreachable
 from immich_dbsync.immich.library import Library
 from immich_dbsync.service import resync as comparison
+from immich_dbsync.service.accounts import Account, accounts
 from immich_dbsync.service.gate import unreachable
 from immich_dbsync.service.listener import connect, lock_key
 from immich_dbsync.service.logs import configure, printable
@@ -35,7 +36,6 @@ from immich_dbsync.service.observe import RootLost
 from immich_dbsync.service.plan import plan
 from immich_dbsync.service.rehash import reread
 from immich_dbsync.service.scan import Tally
-from immich_dbsync.service.session import Account, accounts
 from immich_dbsync.service.whom import chosen, placed
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.holds import Holds

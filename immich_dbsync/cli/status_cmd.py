@@ -8,12 +8,13 @@ import typer
 from immich_dbsync.cli.common import console_errors, load_settings, print_json, print_table, run_async
 from immich_dbsync.errors import NEEDS_SOMEBODY
 from immich_dbsync.immich.library import Library
+from immich_dbsync.service.accounts import accounts
 from immich_dbsync.service.gate import unreachable
 from immich_dbsync.service.listener import connect, lock_key
 from immich_dbsync.service.logs import printable
-from immich_dbsync.service.session import accounts
 from immich_dbsync.settings import Settings
 from immich_dbsync.store import install
+from immich_dbsync.store.owners import PAUSED
 from immich_dbsync.store.state import OwnerState, damaged_files, held_locks, owner_states, refused_files
 
 app = typer.Typer(add_completion=False)
@@ -28,13 +29,18 @@ class _Line:
     running: bool
     refused: list[tuple[str, str]]
 
+    @property
+    def paused(self) -> bool:
+        """Whether a person paused this user: no problem, but not to be forgotten."""
+        return PAUSED in self.state.problems
+
     def problems(self) -> list[str]:
         """What needs somebody, in sentences; empty when nothing does."""
         state = self.state
-        said = [problem["text"] for _, problem in sorted(state.problems.items())]
+        said = [problem["text"] for kind, problem in sorted(state.problems.items()) if kind != PAUSED]
         if not self.active:
             said.append("the user is deleted in Immich: nothing of theirs is touched")
-        if not self.running:
+        if not self.running and not self.paused:
             said.append("no service syncs this owner now: start it with `immich-dbsync run`")
         said += [f"{count} left alone: {why}" for why, count in state.undecided.items()]
         said += [f"{path}: {why}" for path, why in self.refused]
@@ -61,7 +67,7 @@ async def _look(settings: Settings) -> tuple[list[_Line], list[str]]:
 
 
 async def _lines(connection: "asyncpg.Connection[asyncpg.Record]") -> list[_Line]:
-    states = await owner_states(connection)
+    states = [state for state in await owner_states(connection) if state.enabled]
     owners = await Library(connection).owners([state.owner for state in states])
     keys = {state.owner: lock_key(state.owner) for state in states}
     held = await held_locks(connection, list(keys.values()))
@@ -104,7 +110,8 @@ def status(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) ->
 
 def _print_json(lines: list[_Line], problems: list[str]) -> None:
     owners = [
-        {**asdict(line.state), "email": line.email, "active": line.active, "running": line.running}
+        {**asdict(line.state), "email": line.email, "active": line.active}
+        | {"running": line.running, "paused": line.paused}
         | {"problems": line.problems()}
         for line in lines
     ]
@@ -117,6 +124,8 @@ def _print_text(lines: list[_Line], problems: list[str]) -> None:
     for problem in problems:
         typer.echo(f"! {problem}")
     for line in lines:
+        if line.paused:
+            typer.echo(f"  {line.email}: {line.state.problems[PAUSED]['text']}")
         for problem in line.problems():
             typer.echo(f"! {line.email}: {problem}")
 
@@ -125,4 +134,5 @@ def _row(line: _Line) -> tuple[str, ...]:
     state = line.state
     scanned = state.last_scan_at.strftime("%Y-%m-%d %H:%M:%S %Z") if state.last_scan_at else "not yet"
     counts = (state.synced, state.waiting, state.refused, state.holds, state.quarantined, state.events)
-    return line.email, "running" if line.running else "stopped", *map(str, counts), scanned
+    service = "running" if line.running else "paused" if line.paused else "stopped"
+    return line.email, service, *map(str, counts), scanned

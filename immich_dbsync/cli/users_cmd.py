@@ -3,15 +3,32 @@
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from immich_dbsync.cli.common import console_errors, load_settings, print_json, print_table, run_async
+from immich_dbsync.cli.common import (
+    AsJson,
+    Yes,
+    confirm,
+    console_errors,
+    database,
+    load_settings,
+    print_json,
+    print_table,
+    run_async,
+)
+from immich_dbsync.cli.users_add import FOLLOWS, User, add
 from immich_dbsync.errors import SettingsError
 from immich_dbsync.immich.library import Library, Owner
-from immich_dbsync.service.listener import connect
-from immich_dbsync.service.session import accounts
+from immich_dbsync.service.accounts import accounts
+from immich_dbsync.service.follow import Follows
+from immich_dbsync.service.leave import Leaving, leaving, part
+from immich_dbsync.service.leave import pause as pause_user
+from immich_dbsync.service.leave import resume as resume_user
 from immich_dbsync.settings import Settings
+from immich_dbsync.store.owners import Owners
+from immich_dbsync.store.state import installed_or
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Whose folders are synced.")
 
@@ -22,33 +39,34 @@ class _User:
     folder: Path
     has_folder: bool
     has_key: bool
+    paused: bool
 
     def state(self) -> str:
         """In a few words, whether this user's folder is synced, and if not, what is missing."""
         if not self.owner.active:
             return "deleted in Immich"
         if self.has_folder and self.has_key:
-            return "synced"
+            return "paused" if self.paused else "synced"
         if self.has_key:
             return "no folder"
         return "no API key" if self.has_folder else "not set up"
 
 
 async def _users(settings: Settings) -> list[_User]:
-    connection = await connect(settings.require_database_url(), "immich-dbsync users")
     root = settings.require_sync_root()
-    try:
+    async with database(settings, "users") as connection:
         library = Library(connection)
         found, problems = await accounts(library, settings.api_keys_or_none())
         for problem in problems:
             typer.echo(f"immich-dbsync: {problem}.", err=True)
         with_key = {account.owner.id for account in found}
+        paused = await installed_or(Owners(connection).paused(), frozenset())
         return [
-            _User(owner, root / str(owner.id), _is_folder(root / str(owner.id)), owner.id in with_key)
+            _User(
+                owner, root / str(owner.id), _is_folder(root / str(owner.id)), owner.id in with_key, owner.id in paused
+            )
             for owner in await library.all_owners()
         ]
-    finally:
-        await connection.close()
 
 
 def _is_folder(path: Path) -> bool:
@@ -61,7 +79,7 @@ def _is_folder(path: Path) -> bool:
 
 
 @app.command("list")
-def list_users(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def list_users(as_json: AsJson = False) -> None:
     """List Immich's users, their folders, and whether each is synced.
 
     Example: immich-dbsync users list
@@ -72,12 +90,111 @@ def list_users(as_json: bool = typer.Option(False, "--json", help="Print JSON.")
             rows = [
                 {"id": user.owner.id, "email": user.owner.email, "name": user.owner.name, "state": user.state()}
                 | {"folder": user.folder, "has_folder": user.has_folder, "has_key": user.has_key}
+                | {"paused": user.paused}
                 for user in users
             ]
             print_json({"users": rows})
         else:
             rows_text = [(user.owner.email, user.owner.name, user.state(), str(user.folder)) for user in users]
             print_table(("user", "name", "state", "folder"), rows_text)
+
+
+app.command()(add)
+
+# --- remove ---
+
+
+@app.command()
+def remove(
+    user: User,
+    delete_key: Annotated[
+        bool, typer.Option("--delete-key", help="Delete from Immich the API keys that `users add` made for them.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sync a user no more: take out their key and forget which file is which asset. Files and assets stay.
+
+    Example: immich-dbsync users remove ada@example.org --delete-key
+    """
+    with console_errors():
+        settings = load_settings()
+
+        async def look() -> Leaving:
+            async with database(settings, "users") as connection:
+                return await leaving(connection, settings, user)
+
+        async def work() -> int:
+            async with database(settings, "users") as connection:
+                return await part(connection, settings, found, delete_key=delete_key)
+
+        found = run_async(look())
+        _print_leaving(found, delete_key=delete_key)
+        confirm(f"Sync {found.owner.email} no more?", yes=yes)
+        deleted = run_async(work())
+        if as_json:
+            print_json(
+                {"user": found.owner.email, "id": found.owner.id, "folder": found.folder, "synced": found.synced}
+                | {"quarantined": found.quarantined, "keys_taken_out": len(found.keys), "keys_deleted": deleted}
+            )
+            return
+        typer.echo(f"{found.owner.email} is synced no more.")
+        typer.echo(f"What stays: {found.folder} with its pictures, {found.quarantined} in quarantine; and the history.")
+        if found.made > deleted:
+            typer.echo("Their API key stays in Immich: delete it there, or with --delete-key.")
+
+
+def _print_leaving(found: Leaving, *, delete_key: bool) -> None:
+    """What is about to be done, to whoever is asked; not into the output that a program reads."""
+    lines = [f"{found.synced} files of {found.owner.email} are synced now; files and assets stay."]
+    if found.keys:
+        lines.append(f"Taken out of the file: {len(found.keys)} API key{'s' * (len(found.keys) > 1)}.")
+    lines.append("Forgotten: which file is which asset, and holds. A later `users add` begins with first sight.")
+    if delete_key:
+        lines.append(f"Deleted in Immich: {found.made} API key{'s' * (found.made != 1)} made by `users add`.")
+    for line in lines:
+        typer.echo(line, err=True)
+
+
+# --- pause, resume ---
+
+
+@app.command()
+def pause(user: User, as_json: AsJson = False) -> None:
+    """Sync a user no more until `resume`, also after a restart. What changes meanwhile is seen to then.
+
+    Example: immich-dbsync users pause ada@example.org
+    """
+    _pause_or_resume(user, paused=True, as_json=as_json)
+
+
+@app.command()
+def resume(user: User, as_json: AsJson = False) -> None:
+    """Sync a paused user again, with all that changed meanwhile on both sides.
+
+    Example: immich-dbsync users resume ada@example.org
+    """
+    _pause_or_resume(user, paused=False, as_json=as_json)
+
+
+def _pause_or_resume(user: str, *, paused: bool, as_json: bool) -> None:
+    with console_errors():
+        settings = load_settings()
+
+        async def work() -> tuple[Owner, bool, Follows]:
+            async with database(settings, "users") as connection:
+                change = pause_user if paused else resume_user
+                return await change(connection, settings, user)
+
+        owner, changed, follows = run_async(work())
+        if as_json:
+            print_json(
+                {"user": owner.email, "id": owner.id, "paused": paused, "changed": changed, "service": follows.value}
+            )
+            return
+        state = "paused" if paused else "not paused"
+        typer.echo(f"{owner.email} is {state}." if changed else f"{owner.email} was {state} before.")
+        typer.echo(FOLLOWS[not paused, follows])
 
 
 @app.callback()

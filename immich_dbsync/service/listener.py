@@ -15,6 +15,9 @@ from immich_dbsync.model import OwnerId
 CHANNEL = "immich_dbsync_v1"
 """The channel our triggers notify; the payload is empty, the events table is the truth."""
 
+APPLICATION = "immich-dbsync listen"
+"""What the dedicated connection of every service is called in PostgreSQL."""
+
 _ANSWER_S = 10.0  # within which a heartbeat must be answered
 _BIGINT = 1 << 63
 
@@ -34,8 +37,8 @@ class ConnectionLost(Exception):
 
 
 class Listener:
-    """Wakes ``news`` on every notification, ``missed`` on one that says that an event could not be written, and
-    ``asked`` on one that says that a command asked something.
+    """Wakes ``news`` on every notification, ``missed`` on one that says that an event could not be written, ``asked``
+    where a command asked something, and ``users`` where one changed whom to sync.
 
     The advisory locks it takes end with the connection, however that ends.
     """
@@ -47,6 +50,8 @@ class Listener:
         self.news.set()  # what came before LISTEN is to be read as well
         self.missed = asyncio.Event()
         self.asked = asyncio.Event()
+        self.users = asyncio.Event()
+        self._paused: object = None  # who is paused, as the last heartbeat saw it
         self._lost = asyncio.Event()
         self.on_frozen: Callable[[], None] = lambda: None
         """Ends what else may wait for the frozen server; a question that is cancelled waits for its answer."""
@@ -63,6 +68,8 @@ class Listener:
                 pass
             case "asked":
                 self.asked.set()
+            case "users":
+                self.users.set()
             case _:  # our trigger could not write its event, and says so with a payload
                 self.missed.set()
         self.news.set()
@@ -81,7 +88,7 @@ class Listener:
         """Ask the silent connection from time to time whether all is well.
 
         Raises ConnectionLost when it ends or does not answer, or our triggers are not there: the next session mends
-        that. Events and asks that wait without a notification are found.
+        that. Events and asks that wait without a notification are found, and who was paused or resumed.
         """
         while True:
             try:
@@ -103,6 +110,9 @@ class Listener:
                 self.asked.set()
             if found["waiting"] or found["asked"]:
                 self.news.set()
+            if found["paused"] != self._paused:
+                self._paused = found["paused"]
+                self.users.set()
 
 
 def lock_key(owner: OwnerId) -> int:
@@ -166,7 +176,7 @@ def _place(url: str) -> str:
 @asynccontextmanager
 async def listening(url: str, heartbeat: float) -> AsyncIterator[Listener]:
     """A Listener on a connection of its own, closed at the end."""
-    connection = await connect(url, "immich-dbsync listen", **_NOTICE_A_DEAD_HOST)
+    connection = await connect(url, APPLICATION, **_NOTICE_A_DEAD_HOST)
     try:
         listener = Listener(connection, heartbeat)
         await listener.start()

@@ -7,8 +7,9 @@ from typing import Any
 import asyncpg
 
 from immich_dbsync.immich.api import Server
+from immich_dbsync.service.accounts import Account
 from immich_dbsync.service.asks import RESYNC, Answers
-from immich_dbsync.service.session import Account, Session, connected
+from immich_dbsync.service.session import Session, connected
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.holds import Holds
 from immich_dbsync.store.state import held_locks

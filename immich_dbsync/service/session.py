@@ -10,7 +10,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from immich_dbsync.core.actions import Why
 from immich_dbsync.disk.errors import QuarantineUnsafe
 from immich_dbsync.disk.marker import read_marker, stfolders, write_marker
 from immich_dbsync.disk.root import Root
-from immich_dbsync.errors import DatabaseUnreachable, KeyRefused, RootUnusable
+from immich_dbsync.errors import DatabaseUnreachable, RootUnusable
 from immich_dbsync.immich.api import Server
-from immich_dbsync.immich.library import Library, Owner
+from immich_dbsync.immich.library import Library
 from immich_dbsync.model import OwnerId
+from immich_dbsync.service.accounts import Account
 from immich_dbsync.service.asks import Answers
 from immich_dbsync.service.drain import Drain
 from immich_dbsync.service.gate import Gate
@@ -32,50 +32,25 @@ from immich_dbsync.service.listener import LOST, ConnectionLost, Listener, liste
 from immich_dbsync.service.observe import Known, Observer, RootLost
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.parts import Parts
+from immich_dbsync.service.roster import Crew, Roster
 from immich_dbsync.service.rounds import Rounds, catch_up, foreign_root
 from immich_dbsync.service.rules import Rules, rules_of
 from immich_dbsync.service.workers import Workers
 from immich_dbsync.settings import Settings
 from immich_dbsync.store import install
 from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.owners import Owners
 from immich_dbsync.store.records import OwnerRow, Store
 
 log = structlog.get_logger()
 
 _CONNECTIONS = 8  # to the database, beside the one that listens
 _ROOT_RETRY_S = 10.0  # until a missing root is looked for again
-_KEY_RETRY_S = 30.0  # until a key that nobody knew is looked for again
 _STANDBY_S = 2.0  # until another try to become the service of an owner whom another instance has
 _DATABASE = (ConnectionLost, DatabaseUnreachable, asyncpg.PostgresError, asyncpg.InterfaceError, *LOST)
 """What ends the session for all owners; whatever else happens in one owner's sync is theirs alone."""
 
 _CONFINED: tuple[type[Exception], ...] = (Exception,)
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An owner and the API key that acts for them."""
-
-    owner: Owner
-    key: str
-
-
-async def accounts(library: Library, keys: Sequence[str]) -> tuple[list[Account], list[str]]:
-    """Whose keys these are, each owner once; and a sentence for each key that can't be used."""
-    found: dict[OwnerId, Account] = {}
-    problems: list[str] = []
-    for number, key in enumerate(keys, 1):
-        owner = await library.owner_of_key(key)
-        if owner is None:
-            problems.append(
-                f"API key {number} of {len(keys)} is not known to this Immich: make a new one in its account settings,"
-                " or check that server and database belong together"
-            )
-        elif not owner.active:
-            problems.append(f"API key {number} belongs to {owner.email}, who is deleted in Immich: take the key out")
-        else:
-            found.setdefault(owner.id, Account(owner, key))
-    return list(found.values()), problems
 
 
 class _Done(Exception):
@@ -95,12 +70,12 @@ class Session:
         self._library = Library(pool)
         self._store = Store(pool)
         self._holds = Holds(pool)
+        self._roster = Roster(settings, self._library, Owners(pool), listener)
         self._rules = rules_of(settings)
         self._gate = Gate(server)
         self._slots = asyncio.Semaphore(settings.uploads)
         self._syncs: dict[OwnerId, OwnerSync] = {}
         self._accounts = 0  # that are to be synced
-        self._unusable: list[str] = []  # a sentence for each key
         self._drains: dict[OwnerId, Drain] = {}
 
     async def prepare(self, *, first: bool) -> list[Account]:
@@ -108,32 +83,21 @@ class Session:
 
         In the first session what makes any sync impossible is raised: KeyRefused, RootUnusable. Later it is waited for.
         """
-        found, self._unusable = await accounts(self._library, self._settings.require_api_keys())
+        found = await self._roster.read(first=first)
         self._accounts = len(found)
-        for problem in self._unusable:
-            log.error("key.unusable", reason=problem)
-        if first and not found:
-            raise KeyRefused(self._unusable[0] + ".")
         if first:
             self._require_a_root(found)
         return found
 
     async def run(self, found: Sequence[Account]) -> None:
-        """Sync these owners until cancelled or the connection is lost."""
-        sync_root = self._settings.require_sync_root()
+        """Sync these owners, and whoever is to be synced later, until cancelled or the connection is lost."""
         async with asyncio.TaskGroup() as group:
             self._start(group)
-            known: set[OwnerId] = set()
+            crew = Crew(group, self._sync_forever, self._listener.unlock)
             while True:
-                for account in found:
-                    if account.owner.id not in known:
-                        known.add(account.owner.id)
-                        group.create_task(self._sync_forever(account, sync_root / str(account.owner.id)))
-                if not self._unusable:
-                    break
-                # The key may be put back, or a backup restored that has it.
-                await asyncio.sleep(_KEY_RETRY_S)
-                found, self._unusable = await accounts(self._library, self._settings.require_api_keys())
+                await crew.become(found)
+                await self._roster.changed()
+                found = await self._roster.read()
                 self._accounts = len(found)
 
     def line(self) -> str:
@@ -210,9 +174,13 @@ class Session:
 
     # --- owners ---
 
-    async def _sync_forever(self, account: Account, path: Path) -> None:
-        """Sync one owner whenever this instance has their folder and no other instance syncs them."""
+    async def _sync_forever(self, account: Account, over: asyncio.Event) -> None:
+        """Sync one owner whenever this instance has their folder and no other instance syncs them, until ``over``.
+
+        It is cancelled then; but what fails on the way out may come instead of the cancellation.
+        """
         owner = account.owner.id
+        path = self._settings.require_sync_root() / str(owner)
         told: str | None = None
         while True:
             reason, mine = "", False
@@ -233,6 +201,8 @@ class Session:
                 reason = (
                     f"the sync of {str(path)!r} failed and is tried again; the log says more: {_sentence(errors, path)}"
                 )
+            if over.is_set():
+                return
             if not reason:
                 reason = "another instance syncs this owner"
                 if reason != told:

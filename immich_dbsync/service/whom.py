@@ -6,21 +6,54 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from immich_dbsync.core.names import valid_path
-from immich_dbsync.errors import KeyRefused, RootUnusable
-from immich_dbsync.service.session import Account
+from immich_dbsync.errors import KeyRefused, NoSuchUser, RootUnusable
+from immich_dbsync.immich.library import Owner
+from immich_dbsync.service.accounts import Account
+
+_TOLD = 10  # users named in a complaint
+
+
+def find_owner(owners: Sequence[Owner], user: str) -> Owner:
+    """The user who is named by e-mail address, id or name, in whatever case.
+
+    Raises NoSuchUser, with the nearest one, for nobody's and for a name that several have.
+    """
+    found = _named(owners, user)
+    if len(found) > 1:
+        raise NoSuchUser(f"Several users are called {user!r}: name one by address: {_emails(found)}.")
+    if not found:
+        everybody = f" There are: {_emails(owners)}." if owners else " It has no users."
+        raise NoSuchUser(f"Immich has no user {user!r}.{_hint(owners, user)}{everybody}")
+    return found[0]
 
 
 def chosen(found: Sequence[Account], user: str) -> list[Account]:
-    """The accounts of the user who is named by e-mail address or id, or all; raises KeyRefused for nobody's."""
+    """The accounts of the user who is named by e-mail address, id or name, or all; raises KeyRefused for nobody's."""
     if not user:
         return [*found]
-    matching = [account for account in found if user in {account.owner.email, str(account.owner.id)}]
-    if not matching:
-        emails = [account.owner.email for account in found]
-        near = get_close_matches(user, emails, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise KeyRefused(f"No API key belongs to {user!r}.{hint} There are keys of: {', '.join(emails)}.")
-    return matching
+    owners = [account.owner for account in found]
+    named = _named(owners, user)
+    if not named:
+        raise KeyRefused(f"No API key belongs to {user!r}.{_hint(owners, user)} There are keys of: {_emails(owners)}.")
+    return [account for account in found if account.owner in named]
+
+
+def _named(owners: Sequence[Owner], user: str) -> list[Owner]:
+    wanted = user.casefold()
+    by_address = [owner for owner in owners if wanted in {owner.email.casefold(), str(owner.id)}]
+    return by_address or [owner for owner in owners if wanted == owner.name.casefold()]
+
+
+def _hint(owners: Sequence[Owner], user: str) -> str:
+    """The nearest user, by whatever they were meant to be named."""
+    names = {name.casefold(): owner for owner in owners for name in (owner.name, str(owner.id), owner.email) if name}
+    near = get_close_matches(user.casefold(), names, n=1)
+    return f" Did you mean {names[near[0]].email}?" if near else ""
+
+
+def _emails(owners: Sequence[Owner]) -> str:
+    more = f" and {len(owners) - _TOLD} more" if len(owners) > _TOLD else ""
+    return ", ".join(owner.email for owner in owners[:_TOLD]) + more
 
 
 def placed(found: Sequence[Account], sync_root: Path, path: str) -> tuple[list[Account], bytes]:

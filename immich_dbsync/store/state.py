@@ -1,17 +1,19 @@
 """What `status` reads of our tables."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Awaitable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
 from immich_dbsync import sql
 from immich_dbsync.errors import TriggersDiffer
 from immich_dbsync.model import OwnerId
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,14 @@ def installed() -> Iterator[None]:
         raise TriggersDiffer("Nothing is installed in this database. Run: immich-dbsync triggers install") from None
 
 
+async def installed_or(asked: Awaitable[T], otherwise: T) -> T:
+    """The answer to a question to our schema, or ``otherwise`` where that is not installed."""
+    try:
+        return await asked
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return otherwise
+
+
 async def refused_files(
     connection: "asyncpg.Connection[asyncpg.Record]", owner: OwnerId, limit: int
 ) -> list[tuple[bytes, str]]:
@@ -68,6 +78,11 @@ async def held_locks(
 ) -> frozenset[int]:
     """Which of these advisory locks are held: by a service that runs now."""
     return frozenset(row["key"] for row in await connection.fetch(sql.block("store", "locked"), list(keys)))
+
+
+async def listening(connection: "asyncpg.Connection[asyncpg.Record]", application: str) -> bool:
+    """Whether a service of this name in PostgreSQL listens on this database."""
+    return bool(await connection.fetchval(sql.block("store", "listening"), application))
 
 
 async def damaged_files(

@@ -2,13 +2,15 @@
 
 -- name: heartbeat
 -- What the service asks every few seconds, for a few rows of the catalog: whether Immich's deletions are still captured,
--- and whether events or a command's asks wait, whose notification may be lost. Fails where our schema is gone.
+-- whether events or a command's asks wait, and who is paused, whose notification may be lost. Fails where our schema is
+-- gone.
 select (select count(*) from pg_trigger t join pg_class c on c.oid = t.tgrelid
         where c.relnamespace = to_regnamespace('public') and c.relname = 'asset'
           and t.tgname in ('immich_dbsync_v1_deleted', 'immich_dbsync_v1_updated') and t.tgenabled in ('O', 'A')) = 2
          as captures,
        exists (select from immich_dbsync_v1.events) as waiting,
-       exists (select from immich_dbsync_v1.asks where done_at is null) as asked
+       exists (select from immich_dbsync_v1.asks where done_at is null) as asked,
+       array(select owner_id from immich_dbsync_v1.owners where problems ? 'paused' order by owner_id) as paused
 
 -- name: catalog
 -- Rows (kind, name, definition), the same on every PostgreSQL from 14 on: raw columns where a printed definition

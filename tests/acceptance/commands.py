@@ -1,13 +1,19 @@
 """Our commands as processes of their own, as an administrator runs them."""
 
 import asyncio
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -60,12 +66,46 @@ def without_override() -> list[str]:
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
-def installed(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:
-    """Run the installed command to its end."""
+def installed(*arguments: str, env: Mapping[str, str], before: Sequence[str] = (), given: str | None = None) -> Ended:
+    """Run the installed command to its end; ``given`` is what it reads from a pipe."""
     done = subprocess.run(
-        [*before, *PROGRAM, *arguments], env=dict(env), capture_output=True, timeout=_END_S, check=False, cwd="/"
+        [*before, *PROGRAM, *arguments],
+        env=dict(env),
+        input=None if given is None else given.encode(),
+        capture_output=True,
+        timeout=_END_S,
+        check=False,
+        cwd="/",
     )
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def on_terminal(*arguments: str, env: Mapping[str, str], dialogue: Sequence[tuple[str, str]] = ()) -> Ended:
+    """Run the installed command on a terminal of its own, 200 columns wide; what it showed there is ``out``.
+
+    ``dialogue`` is what to wait for, in turn, and what to type then; Ctrl-C is ``"\x03"``.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    here = {**env, "TERM": "xterm-256color", "COLUMNS": "200"}
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *PROGRAM, *arguments], env=here, stdin=theirs, stdout=theirs, stderr=theirs, cwd="/"
+    )
+    os.close(theirs)
+    watchdog = threading.Timer(_END_S, process.kill)
+    watchdog.start()
+    shown, said, left = "", 0, [*dialogue]
+    try:
+        with suppress(OSError):  # EIO once nobody has the terminal open any more
+            while data := os.read(ours, 1 << 16):
+                shown += data.decode(errors="replace")
+                while left and (at := shown.find(left[0][0], said)) >= 0:
+                    said = at + len(left[0][0])
+                    os.write(ours, left.pop(0)[1].encode())
+        return Ended(process.wait(), shown.replace("\r\n", "\n"), "")
+    finally:
+        watchdog.cancel()
+        os.close(ours)
 
 
 def execute(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:

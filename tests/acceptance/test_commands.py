@@ -214,6 +214,7 @@ async def test_users_list_tells_whose_folders_are_synced(stage: Stage) -> None:
         "folder": str(stage.folder),
         "has_folder": True,
         "has_key": True,
+        "paused": False,
     }
     assert stage.key not in ended.out
 

@@ -123,7 +123,7 @@ WRONG_SETTINGS: dict[str, tuple[dict[str, str], str]] = {
     "bracket in URL": ({"IMMICH_DBSYNC_DATABASE_URL": f"postgresql://u:{PASSWORD}@[h/d"}, "can't be read"),
     "no sync root": ({"IMMICH_DBSYNC_SYNC_ROOT": ""}, "No sync root is set. Set IMMICH_DBSYNC_SYNC_ROOT"),
     "relative sync root": ({"IMMICH_DBSYNC_SYNC_ROOT": "sync"}, "must be an absolute path, not 'sync'"),
-    "no key": ({"IMMICH_DBSYNC_API_KEYS": ""}, "No API key is set. Make one in Immich"),
+    "no key": ({"IMMICH_DBSYNC_API_KEYS": ""}, "No API key is set. Set IMMICH_DBSYNC_API_KEYS_FILE and run"),
     "mistyped variable": ({"IMMICH_DBSYNC_SYNCROOT": "/x"}, "Did you mean IMMICH_DBSYNC_SYNC_ROOT?"),
     "no number": ({"IMMICH_DBSYNC_UPLOADS": "many"}, "IMMICH_DBSYNC_UPLOADS: Input should be a valid integer"),
     "too many": ({"IMMICH_DBSYNC_UPLOADS": "99"}, "IMMICH_DBSYNC_UPLOADS: Input should be less than or equal to 32"),

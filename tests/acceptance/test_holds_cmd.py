@@ -67,7 +67,9 @@ async def test_a_hold_is_listed_shown_and_approved(stage: Stage) -> None:
         assert len((await command("holds", "show", "1", "--json", env=env)).json["files"]) == FILES
 
         # Nobody is there to be asked, so nothing is decided.
-        assert "--yes" in (await command("holds", "approve", "1", env=env)).complaint(13)
+        ended = await command("holds", "approve", "1", env=env)
+        assert ended.code == 14
+        assert "--yes" in ended.err
         await counted(stage, "active", FILES)
         ended = await command("holds", "approve", "1", "--yes", env=env)
         assert ended.code == 0

@@ -25,7 +25,7 @@ from immich_dbsync.disk.hashing import Hashed, hash_file, xxh3_of_file
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
 from immich_dbsync.model import Decision, OwnerId, RelPath, Sha1, Xxh3
-from immich_dbsync.service import drain, hashing, session, sizes, uploads, workers
+from immich_dbsync.service import drain, hashing, roster, session, sizes, uploads, workers
 from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.queues import Unread
@@ -52,7 +52,7 @@ _SHORTER: tuple[tuple[object, str, object], ...] = (
     (drain, "STUCK", Backoff(0.1, 1.0)),
     (session, "_CONFINED", ()),  # what goes wrong in a test is to be seen
     (session, "_ROOT_RETRY_S", 0.2),
-    (session, "_KEY_RETRY_S", 0.1),
+    (roster, "KEY_RETRY_S", 0.1),
 )
 
 

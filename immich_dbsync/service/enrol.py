@@ -1,0 +1,164 @@
+"""A user comes: their folder, their API key, and the service, which begins at once where it runs."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import asyncpg
+
+from immich_dbsync.disk.making import Folder, make_folder
+from immich_dbsync.errors import (
+    DatabaseRightMissing,
+    KeyRefused,
+    NoSuchUser,
+    ServerUnreachable,
+    SettingsError,
+)
+from immich_dbsync.immich import api
+from immich_dbsync.immich.keys import PERMISSIONS, Keys
+from immich_dbsync.immich.library import Library, Owner
+from immich_dbsync.immich.probe import Probe
+from immich_dbsync.service import keyring
+from immich_dbsync.service.accounts import accounts
+from immich_dbsync.service.follow import Follows, follows
+from immich_dbsync.service.whom import find_owner
+from immich_dbsync.settings import Settings
+from immich_dbsync.store.owners import Owners
+
+_NEEDED = frozenset({"asset.upload", "asset.delete"})  # without the third only edits are less well done
+
+
+class Origin(StrEnum):
+    """Where a user's key came from."""
+
+    KEPT = "kept"  # there was a good one
+    MADE = "made"  # in Immich's database
+    GIVEN = "given"
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A user who is to be synced now. ``lacking``: permissions their key does without."""
+
+    owner: Owner
+    folder: Folder
+    key: Origin
+    lacking: tuple[str, ...]
+    resumed: bool
+    follows: Follows
+
+
+async def enrol(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    settings: Settings,
+    user: str,
+    *,
+    given: str | None = None,
+    uid: int | None = None,
+    gid: int | None = None,
+    mode: int | None = None,
+) -> Enrolled:
+    """Have a user's folder, their API key and the service in order; what is so already stays.
+
+    ``given`` is a key made in Immich, else one is made in the database. Raises NoSuchUser, SettingsError, RootUnusable,
+    KeyRefused, ServerUnreachable, DatabaseRightMissing; then no key is left behind.
+    """
+    library = Library(connection)
+    owner = find_owner(await library.all_owners(), user)
+    if not owner.active:
+        raise NoSuchUser(f"{owner.email} is deleted in Immich: restore them there first.")
+    sync_root, file = settings.require_sync_root(), keyring.file_of(settings)
+    found, _ = await accounts(library, settings.api_keys_or_none())
+    async with Probe(str(settings.server_url)) as server:
+        try:
+            await server.ping()
+            folder = await asyncio.to_thread(make_folder, sync_root, str(owner.id), uid=uid, gid=gid, mode=mode)
+            before = next((account.key for account in found if account.owner.id == owner.id), None)
+            origin, lacking = Origin.KEPT, await _lacking(server, before)
+            if given is not None or _NEEDED & {*lacking}:
+                _require_replaceable(settings, owner, before)
+                origin = Origin.MADE if given is None else Origin.GIVEN
+                if given is not None:
+                    lacking = await _check_given(connection, server, owner, given)
+                    keyring.add_key(file, given, owner.email)
+                else:
+                    lacking = await _make_key(connection, server, owner, file)
+                if before is not None and before != given:
+                    keyring.take_out(file, [before])
+        except api.Unavailable as error:
+            raise ServerUnreachable(f"{error}. Start Immich, or mend the server URL; no key was made.") from error
+    owners = Owners(connection)
+    try:
+        resumed = await owners.resume(owner.id)
+    except (
+        asyncpg.UndefinedTableError,
+        asyncpg.InvalidSchemaNameError,
+    ):  # nothing is installed yet, so nobody is paused
+        resumed = False
+        await owners.announce()
+    return Enrolled(owner, folder, origin, lacking, resumed, await follows(connection, owner, synced=True))
+
+
+def _require_replaceable(settings: Settings, owner: Owner, before: str | None) -> None:
+    if before is not None and before in settings.api_keys_in_variable():
+        raise SettingsError(
+            f"The API key of {owner.email} stands in IMMICH_DBSYNC_API_KEYS, which goes before the file: take it out"
+            " there first."
+        )
+
+
+async def _make_key(
+    connection: "asyncpg.Connection[asyncpg.Record]", server: Probe, owner: Owner, file: Path
+) -> tuple[str, ...]:
+    """Make a key in the database, try it, and store it; what it lacks. Where any of that fails no key is left."""
+    keys, key = Keys(connection), secrets.token_urlsafe(32)
+    try:
+        made = await keys.create(owner.id, key)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseRightMissing(
+            "This database role may not make API keys. Connect as the role that owns Immich's tables, or make a key in"
+            " Immich and give it with --key-stdin."
+        ) from error
+    try:
+        lacking = await server.lacking(key)
+        keyring.add_key(file, key, owner.email)
+    except api.KeyRejected as error:
+        await keys.delete_one(made)
+        raise KeyRefused(
+            f"The server at {server.address} does not know the key that was just made in the database: the two do not"
+            " belong together. Mend the server URL or the database URL; the key was deleted again."
+        ) from error
+    except BaseException:
+        await keys.delete_one(made)
+        raise
+    return lacking
+
+
+async def _check_given(
+    connection: "asyncpg.Connection[asyncpg.Record]", server: Probe, owner: Owner, given: str
+) -> tuple[str, ...]:
+    whose = await Library(connection).owner_of_key(given)
+    if whose is None:
+        raise KeyRefused("Immich's database does not know this API key: was it copied whole?")
+    if whose.id != owner.id:
+        raise KeyRefused(f"This API key belongs to {whose.email}, not to {owner.email}.")
+    try:
+        lacking = await server.lacking(given)
+    except api.KeyRejected as error:
+        raise KeyRefused(
+            f"The server at {server.address} does not know this API key, though the database does: the two do not"
+            " belong together."
+        ) from error
+    if missing := [permission for permission in lacking if permission in _NEEDED]:
+        raise KeyRefused(f"This API key lacks {' and '.join(missing)}: give it these in Immich, or make another.")
+    return lacking
+
+
+async def _lacking(server: Probe, key: str | None) -> tuple[str, ...]:
+    """What the key lacks that a user has; all of it where there is none or the server does not know it."""
+    try:
+        return PERMISSIONS if key is None else await server.lacking(key)
+    except api.KeyRejected:
+        return PERMISSIONS
