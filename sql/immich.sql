@@ -62,6 +62,10 @@ from public."user" where id = any($1::uuid[])
 select id, email, name, status::text = 'active' and "deletedAt" is null as active
 from public."user" order by email
 
+-- name: version
+-- Of the server that used this database last.
+select version from public.version_history order by "createdAt" desc limit 1
+
 -- name: circumstances
 -- Whether an owner is there and active, and whether the trash is on: Immich keeps only what differs from the defaults,
 -- and on is the default. $1 owner.

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError
 from immich_dbsync.service.listener import LOST, connect, reason, right_missing
+from immich_dbsync.service.logs import printable
 from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file
 
 T = TypeVar("T")
@@ -126,15 +127,25 @@ def confirm(question: str, *, yes: bool) -> None:
         raise NotConfirmed("Nothing was changed.")
 
 
+def plain(text: str) -> str:
+    """Text for a terminal or a line of its own: what is not printable in it is escaped, whoever chose it."""
+    return text if text.isprintable() else printable(text.encode("utf-8", "surrogateescape"))
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun, as in "1 file", "2 files"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on a terminal; tab-separated lines in a pipe."""
     if not sys.stdout.isatty():
         for row in rows:
-            typer.echo("\t".join(row))
+            typer.echo("\t".join(map(plain, row)))
         return
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(plain(cell)) for cell in row))
     Console().print(table)
 
 

@@ -70,6 +70,11 @@ class Library:
         rows = await self._pool.fetch(sql.block("immich", "audited"), owner, list(ids))
         return frozenset(row["id"] for row in rows)
 
+    async def version(self) -> str | None:
+        """The version of the server that used this database last, as in 3.1.0; None where none did."""
+        version: str | None = await self._pool.fetchval(sql.block("immich", "version"))
+        return version.removeprefix("v") if version is not None else None
+
     async def circumstances(self, owner: OwnerId) -> tuple[bool, bool]:
         """Whether the owner is there and active, and whether Immich's administrator has the trash on."""
         row = await self._pool.fetchrow(sql.block("immich", "circumstances"), owner)

@@ -5,7 +5,7 @@ next statements queue behind. What was not to be had is tried again after a paus
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -166,6 +166,16 @@ def _require_immich(connection: _Connection) -> _Situation:
     there: dict[str, set[str]] = {}
     for table, column in connection.execute(sql.block("schema/catalog", "immich_columns")):
         there.setdefault(str(table), set()).add(str(column))
+    require_tables(there)
+    with connection.cursor(row_factory=class_row(_Situation)) as cursor:
+        situation = cursor.execute(sql.block("schema/catalog", "situation")).fetchone()
+    if situation is None:
+        raise NotImmich("Immich's table asset went away while it was looked at: is a restore running? Try again.")
+    return situation
+
+
+def require_tables(there: Mapping[str, Collection[str]]) -> None:
+    """Raise NotImmich, with what is missing, unless these tables with these columns are a supported Immich's."""
     if "assets" in there and "asset" not in there:
         raise NotImmich("This Immich is older than 1.136, which is not supported: update Immich first.")
     if not there:
@@ -173,15 +183,10 @@ def _require_immich(connection: _Connection) -> _Situation:
     missing = [
         f'{table}."{column}"' if table in there else f'table "{table}"'
         for table, columns in REQUIRED_COLUMNS.items()
-        for column in (sorted(columns - there[table]) if table in there else [""])
+        for column in (sorted(columns - {*there[table]}) if table in there else [""])
     ]
     if missing:
         raise NotImmich(f"The database lacks what every supported Immich (1.136 to 3.2) has: {', '.join(missing)}.")
-    with connection.cursor(row_factory=class_row(_Situation)) as cursor:
-        situation = cursor.execute(sql.block("schema/catalog", "situation")).fetchone()
-    if situation is None:
-        raise NotImmich("Immich's table asset went away while it was looked at: is a restore running? Try again.")
-    return situation
 
 
 def _require_rights(situation: _Situation, *, creating: bool) -> None:

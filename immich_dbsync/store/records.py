@@ -95,7 +95,7 @@ class Expected:
 class Store:
     """Our tables as seen by one pool."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]") -> None:
         self._pool = pool
 
     async def register_owner(self, owner: OwnerId) -> OwnerRow:

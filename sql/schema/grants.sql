@@ -11,6 +11,7 @@ grant select ("assetId", "fileSizeInByte") on public.asset_exif to :"role";
 grant select ("assetId", "ownerId") on public.asset_audit to :"role";
 grant select (id, email, name, status, "deletedAt") on public."user" to :"role";
 grant select (key, "userId") on public.api_key to :"role";
+grant select (version, "createdAt") on public.version_history to :"role";
 -- Whether Immich's trash is on. The row also holds what else an administrator configured.
 grant select (key, value) on public.system_metadata to :"role";
 -- For the setting `protect`. The column is called "assetsId" before Immich 2.3.

@@ -1,0 +1,80 @@
+"""Is set what has to be set, and does nobody else read the secrets in it?"""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from immich_dbsync.doctor.finding import Finding, ok, wrong
+from immich_dbsync.errors import SettingsError
+from immich_dbsync.settings import DEFAULT_CONFIG, PREFIX, Settings, config_file
+
+_WHAT = "settings"
+
+
+def unreadable(error: SettingsError) -> Finding:
+    """The settings could not be read at all."""
+    return wrong(
+        _WHAT,
+        str(error).rstrip("."),
+        "nothing runs on settings that make no sense",
+        "Mend that, then run: immich-dbsync doctor",
+    )
+
+
+def configuration(settings: Settings) -> Iterator[Finding]:
+    """What is missing, one by one, with the line to write; or that nothing is."""
+    file = config_file()
+    missing = [*_missing(settings, file or DEFAULT_CONFIG)]
+    yield from missing
+    if file is not None and (problem := _exposed(file, settings)) is not None:
+        yield problem
+    elif not missing:
+        found = f"read from {file} and the environment" if file is not None else "read from the environment"
+        yield ok(_WHAT, found, "all else follows from them")
+
+
+def _missing(settings: Settings, file: Path) -> Iterator[Finding]:
+    if settings.database_url is None and settings.db_hostname is None:
+        yield _unset(
+            "database_url",
+            '"postgresql://USER:PASSWORD@HOST:5432/immich"',
+            file,
+            "Immich's database says what is in Immich, and tells of every deletion",
+        )
+    try:
+        settings.require_sync_root()
+    except SettingsError as error:
+        if settings.sync_root is not None:
+            yield wrong(_WHAT, str(error).rstrip("."), "it is where the users' folders are", "Write the whole path")
+        else:
+            yield _unset(
+                "sync_root", '"/srv/immich-sync"', file, "it is the folder that holds one folder for each user"
+            )
+    if settings.api_keys_file is None and not settings.api_keys_in_variable():
+        yield _unset(
+            "api_keys_file",
+            '"/etc/immich-dbsync.keys"',
+            file,
+            "each user's files are uploaded and deleted with their own API key; the file is made with the first",
+        )
+
+
+def _unset(name: str, example: str, file: Path, why: str) -> Finding:
+    """A setting that has to be there."""
+    return wrong(_WHAT, f"{name} is not set", why, f"Set {name} = {example} in {file}, or {PREFIX}{name.upper()}")
+
+
+def _exposed(file: Path, settings: Settings) -> Finding | None:
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+    except OSError:
+        return None
+    secret = settings.database_url is not None or settings.db_password is not None or settings.api_keys is not None
+    if not (mode & 0o077 and secret):
+        return None
+    return wrong(
+        _WHAT,
+        f"{file} may be read by others (mode {mode:04o})",
+        "it can hold the database's password",
+        f"Run: chmod 600 {file}",
+    )
