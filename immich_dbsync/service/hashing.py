@@ -13,7 +13,7 @@ from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import Hashed, hash_file, xxh3_of_file
 from immich_dbsync.model import RelPath
 from immich_dbsync.service.owner import OwnerSync
-from immich_dbsync.service.queues import Unread
+from immich_dbsync.service.queues import Job, Unread
 from immich_dbsync.service.sizes import LibrarySizes
 
 log = structlog.get_logger()
@@ -26,6 +26,7 @@ class Hashing:
     def __init__(self, sync: OwnerSync, hashers: ThreadPoolExecutor) -> None:
         self._sync, self._hashers = sync, hashers
         self._library_sizes = LibrarySizes(sync.owner, sync.store)
+        self._to_read: set[RelPath] = set()  # sent before they were read, in vain
         self._ended = threading.Event()  # a thread can't be cancelled: it asks
 
     async def identify_forever(self) -> None:
@@ -61,6 +62,9 @@ class Hashing:
         Only while it would be sent at once: what has to wait is hashed meanwhile, and then its record says so.
         """
         sync, queues = self._sync, self._sync.queues
+        if path in self._to_read:
+            self._to_read.remove(path)
+            return False
         if sync.parts.gate.reason is not None or queues.key_refused.on() or queues.quota_used_up.on():
             return False
         size = queues.hashing[path]
@@ -82,6 +86,14 @@ class Hashing:
             if content is not None and before is not None and await asyncio.to_thread(sync.root.stat, path) == before:
                 return Hashed(content, before, started)
         return await self.both(path)
+
+    def failed(self, unread: Unread) -> None:
+        """A file that was sent before it was read has not arrived: it is read first, so that its record says so."""
+        self._to_read.add(unread.path)
+
+    def sent(self, job: Job | Unread) -> None:
+        """The library has something of this size now."""
+        self._library_sizes.add(job.size)
 
     async def both(self, path: RelPath) -> Hashed:
         """The file's SHA-1 and XXH3; raises as ``hash_file``."""

@@ -32,6 +32,11 @@ class Job:
         return self.records[0].content
 
     @property
+    def size(self) -> int:
+        """Of the content, in bytes."""
+        return self.records[0].stat.size
+
+    @property
     def paths(self) -> list[RelPath]:
         """Every path that holds it, the one to read first."""
         return [record.path for record in self.records]

@@ -38,6 +38,10 @@ class LibrarySizes:
             await self._read()
         return not (self._awaited or self._sizes is None or size in self._later or _holds(self._sizes, size))
 
+    def add(self, size: int) -> None:
+        """An asset of this size (bytes) was uploaded just now."""
+        self._later.add(size)
+
     async def _read(self) -> None:
         began = self._clock()
         if self._kept_here is None:

@@ -75,6 +75,10 @@ class Workers:
         except api.FileRefused as error:
             await self._refuse(job, str(error))
             return
+        except (api.ApiError, OSError):
+            if isinstance(job, Unread):
+                self._hashing.failed(job)
+            raise
         await self._set_problem("key", None)
         await self._set_problem("quota", None)
         if not tied:
@@ -84,6 +88,7 @@ class Workers:
                 self._sync.todo.retry(paths)
             return
         self._sync.todo.forget_failures(paths)
+        self._hashing.sent(job)
         # Whatever happened to files and asset meanwhile is seen then, many at a time.
         self._sync.hint(paths, after=_AFTERWARDS_S)
 

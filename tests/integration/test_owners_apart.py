@@ -21,7 +21,7 @@ from immich_dbsync.disk.hashing import Abandoned, Hashed
 from immich_dbsync.disk.quarantine import entries
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import Entry, OwnerId, RelPath, Stat
-from immich_dbsync.service import session, sweep, take_back, todo, uploads, workers
+from immich_dbsync.service import hashing, session, sweep, take_back, todo, uploads
 from immich_dbsync.service.carry_out import Hands
 from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.owner import OwnerSync
@@ -103,7 +103,7 @@ async def test_a_file_that_can_t_be_opened_any_more_keeps_no_other_from_being_up
                 lease(bob.path(path))
             return hashed
 
-        monkeypatch.setattr(workers, "hash_file", hash_then_lease)
+        monkeypatch.setattr(hashing, "hash_file", hash_then_lease)
         bob.put("leased.png", TWO)
         await sync.start(wait=False)
 
@@ -256,7 +256,7 @@ async def test_large_files_keep_nobody_elses_from_being_hashed(
                 brake.hold()
             return sync.reads.hash_file(root, path, **options)
 
-        monkeypatch.setattr(workers, "hash_file", slow)
+        monkeypatch.setattr(hashing, "hash_file", slow)
         for number in range(many + 1):
             bob.put(f"{number}.png", picture(10 + number))
         await brake.holds(many)
