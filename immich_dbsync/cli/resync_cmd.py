@@ -1,9 +1,11 @@
 """``immich-dbsync resync``: a full comparison now."""
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import asyncpg
 import typer
@@ -116,23 +118,27 @@ async def _results(
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
     async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool:
         found, prefix = await _whose(settings, pool, user, path)
-        results: dict[Account, comparison.Result] = {}
-        for account in found:
-
-            async def served(lock: int = lock_key(account.owner.id)) -> bool:
-                return await comparison.served(pool, lock)
-
-            if await served():
-                asked = comparison.arguments(prefix, rehash=rehash)
-                answer = await comparison.ask(
-                    Holds(pool), account, comparison.RESYNC, asked, still_served=served, progress=progress
-                )
-                if answer is not None:
-                    results[account] = answer
+        asked = comparison.arguments(prefix, rehash=rehash)
+        # All at once: one whose folder takes long keeps nobody else's from being compared.
+        answers = await asyncio.gather(*(_ask(pool, account, asked, progress) for account in found))
+        results = {account: answer for account, answer in zip(found, answers, strict=True) if answer is not None}
         rest = [account for account in found if account not in results]
     if rest:
         results |= await comparison.alone(settings, rest, prefix, rehash=rehash, progress=progress)
     return [(account.owner.email, results[account]) for account in found if account in results]
+
+
+async def _ask(
+    pool: "asyncpg.Pool[asyncpg.Record]", account: Account, asked: dict[str, Any], progress: comparison.Progress
+) -> comparison.Result | None:
+    """What the service of this owner did; None where none runs."""
+
+    async def served() -> bool:
+        return await comparison.served(pool, lock_key(account.owner.id))
+
+    if not await served():
+        return None
+    return await comparison.ask(Holds(pool), account, comparison.RESYNC, asked, still_served=served, progress=progress)
 
 
 # --- to look at ---

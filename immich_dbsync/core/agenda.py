@@ -1,7 +1,7 @@
 """What is to be looked at, and when: hints folded by path, with the clock passed in."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from immich_dbsync.model import RelPath
 
@@ -29,6 +29,10 @@ class Agenda:
         while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)  # an earlier time has taken its place
         return self._heap[0][0] if self._heap else None
+
+    def due(self, now: float) -> Iterator[RelPath]:
+        """The paths that are due, in no order; they stay."""
+        return (path for path, due in self._due.items() if due <= now)
 
     def take(self, now: float, limit: int) -> list[RelPath]:
         """Take out up to ``limit`` paths that are due, the longest due first."""

@@ -1,6 +1,7 @@
 """What a command asks of the service, or does itself where none runs: a full comparison, and decided holds."""
 
 import asyncio
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +20,8 @@ RESYNC = "resync"
 DECIDED = "decided"
 
 _LOOK_S = 0.1  # between two looks whether a resync is done
+_WRITTEN_S = 60.0  # for which a resync waits for files that are still being written: a recording may take hours
+_STILL_WRITTEN = "the file was still being written"
 _DAMAGED_TOLD = 1000  # damaged files named in an answer; all are counted, and `status` names them too
 _PAGE = 500
 
@@ -46,7 +49,8 @@ class Answers:
     async def resync(self, prefix: bytes = b"", *, rehash: bool = False) -> dict[str, Any]:
         """Compare all at and below ``prefix`` and return when what follows is done; what was done, counted.
 
-        ``waiting`` in the result says why something could not be done, when Immich's server does not answer.
+        ``waiting`` in the result says why something could not be done, when Immich's server does not answer. Files that
+        are still being written after a minute are not waited for; ``left`` counts them.
         """
         sync = self._sync
         since = await sync.store.now()
@@ -58,15 +62,21 @@ class Answers:
         sync.scan(prefix)
         if prefix:
             sync.hint([valid_path(prefix)])
+        written_until = time.monotonic() + _WRITTEN_S
         while not (sync.idle() and self._rounds.reported()):
             if sync.parts.gate.reason is not None and sync.identified() and not sync.known.scanning:
                 break
+            if time.monotonic() >= written_until and sync.only_settling():
+                break
             await asyncio.sleep(_LOOK_S)
         tally = self._rounds.tallies.get(prefix)
+        left = Counter(why.value for why in sync.dispatch.left.values())
+        if written := len(sync.todo.unsettled_sizes()):
+            left[_STILL_WRITTEN] = written
         return {
             "files": tally.files if tally is not None else 0,
             "done": await sync.parts.holds.done_since(sync.owner, since),
-            "left": {why.value: count for why, count in Counter(sync.dispatch.left.values()).items()},
+            "left": left,
             "damaged": damaged[:_DAMAGED_TOLD],
             "damaged_count": len(damaged),
             "waiting": sync.parts.gate.reason,

@@ -88,6 +88,12 @@ class OwnerSync:
         settled = self.identified() and not self.looking() and not self.todo.behind(within=soon)
         return settled and not busy and not self.known.scanning
 
+    def only_settling(self) -> bool:
+        """Whether all that is left to be done is to wait for files that are still being written."""
+        busy = self.queues.working() or self.queues.hashing or self.dispatch.before or self.scan_wanted.is_set()
+        settling = self.todo.only_settling(within=self.parts.rules.grace_s + 1.0)
+        return settling and not (busy or self._lock.locked() or self.known.scanning)
+
     async def changed_in_immich(self, assets: Collection[AssetId], *, more: bool = False) -> set[AssetId]:
         """Something happened to these assets; returns those whose consequences could not be carried out yet.
 

@@ -64,6 +64,10 @@ class Todo:
         """Whether files wait that are still being written."""
         return bool(self._glances)
 
+    def only_settling(self, *, within: float) -> bool:
+        """Whether files wait that are still being written, and nothing else is due within so many seconds."""
+        return self.settling() and all(path in self._glances for path in self.agenda.due(time.monotonic() + within))
+
     def unsettled_sizes(self) -> list[int]:
         """The sizes of the files that are still being written, as last seen."""
         return [glance.stat.size for glance in self._glances.values()]

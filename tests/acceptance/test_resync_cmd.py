@@ -108,6 +108,32 @@ async def test_what_is_asked_of_a_service_that_ends_is_done_by_the_command(stage
     assert await status_of(stage, b"b") == "active"
 
 
+async def test_all_users_are_asked_about_at_once(stage: Stage) -> None:
+    """Whose folder takes long keeps nobody else's from being compared."""
+    bob = await create_user(stage.connection, email="bob@example.org")
+    key = await create_api_key(stage.connection, bob, PERMISSIONS)
+    env = stage.environment() | {"IMMICH_DBSYNC_API_KEYS": f"{stage.key} {key}"}
+    put(stage.folder, "a.jpg", b"a")
+    put(stage.home / "sync" / str(bob), "b.jpg", b"b")
+    with Service(env, stage.home / "log") as service:
+        await service.until_synced(stage, 2)
+        os.kill(service.process.pid, signal.SIGSTOP)  # it holds its locks and answers nothing
+
+        async def go_on_when_both_are_asked() -> None:
+            async def asked() -> bool:
+                asks = "select count(*) from immich_dbsync_v1.asks where done_at is null"
+                return bool(await stage.connection.fetchval(asks) == 2)
+
+            try:
+                await until(asked, seconds=20)
+            finally:
+                os.kill(service.process.pid, signal.SIGCONT)
+
+        ended, _ = await asyncio.gather(command("resync", env=env), go_on_when_both_are_asked())
+    assert ended.code == 0
+    assert ended.err.startswith("2 files compared:")
+
+
 async def test_a_path_narrows_it_down(stage: Stage) -> None:
     for name in ("Camera/a.jpg", "Other/b.jpg", "c.jpg"):
         put(stage.folder, name, name.encode())

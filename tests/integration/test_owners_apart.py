@@ -21,11 +21,13 @@ from immich_dbsync.disk.hashing import Abandoned, Hashed
 from immich_dbsync.disk.quarantine import entries
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import Entry, OwnerId, RelPath, Stat
-from immich_dbsync.service import hashing, session, sweep, take_back, todo, uploads
+from immich_dbsync.service import asks, hashing, resync, session, sweep, take_back, todo, uploads
 from immich_dbsync.service.carry_out import Hands
 from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.queues import Job
+from immich_dbsync.service.sizes import LibrarySizes
+from immich_dbsync.store.holds import Holds
 from immich_dbsync.store.records import Store
 from tests.integration.harness import Harness, Person, picture, until
 from tests.mounts import mounted
@@ -90,6 +92,17 @@ def leases() -> Iterator[Callable[[Path], None]]:
         signal.signal(signal.SIGIO, before)
 
 
+@pytest.fixture
+def read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is hashed before it is sent, as if the library had files of its size."""
+
+    async def lack(_: LibrarySizes, __: int) -> bool:
+        return False
+
+    monkeypatch.setattr(LibrarySizes, "lack", lack)
+
+
+@pytest.mark.usefixtures("read_first")
 async def test_a_file_that_can_t_be_opened_any_more_keeps_no_other_from_being_uploaded(
     sync: Harness, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +257,7 @@ async def test_a_file_that_takes_long_to_come_back_keeps_nobody_elses_in_the_fol
     await bob.there("b.png", TWO)
 
 
+@pytest.mark.usefixtures("read_first")
 async def test_large_files_keep_nobody_elses_from_being_hashed(
     sync: Harness, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +339,28 @@ async def test_what_was_planted_in_quarantine_is_read_no_longer_than_the_sync_la
         await until(lambda: is_set(ended))
     finally:
         given_up.set()
+
+
+async def test_a_resync_does_not_wait_for_a_file_that_is_written_for_hours(
+    sync: Harness, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asks, "_WRITTEN_S", 0.0)
+    sync.change(settle_time=5.0)
+    await sync.start()
+    recording = bob.path("recording.png")
+    recording.write_bytes(TWO)
+    bob.put("b.png", THREE)
+    holds = Holds(sync.connection)
+    number = await holds.ask(OwnerId(bob.user), asks.RESYNC, resync.arguments(b"", rehash=False))
+
+    async def write_on() -> dict[str, Any] | None:
+        os.utime(recording)
+        return await holds.result(number)
+
+    answer = await until(write_on)
+    assert answer is not None
+    assert answer["left"] == {"the file was still being written": 1}
+    assert (await bob.status(TWO), await bob.status(THREE)) == (None, "active")
 
 
 # --- much of it ---

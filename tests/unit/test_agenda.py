@@ -50,8 +50,9 @@ def test_takes_what_is_due_the_longest_due_first_and_keeps_the_rest(
         agenda.add([path], due)
         model[path] = min(due, model.get(path, due))
     assert len(agenda) == len(model)
-    taken = agenda.take(now, limit)
     due_now = [path for path, due in model.items() if due <= now]
+    assert sorted(agenda.due(now)) == sorted(due_now)
+    taken = agenda.take(now, limit)
     assert len(taken) == len(set(taken)) == min(limit, len(due_now))
     assert [model[path] for path in taken] == heapq.nsmallest(limit, (model[path] for path in due_now))
     for path in taken:
