@@ -193,14 +193,13 @@ class Session:
                         await self._sync(account, root)
             except* (RootUnusable, RootLost, QuarantineUnsafe) as errors:
                 reason = _sentence(errors, path)
-            except* _DATABASE:
-                raise
+            except* _DATABASE as errors:
+                # A statement that takes too long is one as well, but has no number; a file system's has.
+                if errors.split(lambda error: isinstance(error, TimeoutError) and error.errno is not None)[1]:
+                    raise
+                reason = _failed(errors, owner, path)
             except* _CONFINED as errors:
-                # Nothing in one folder may keep another one from being synced.
-                log.exception("owner.failed", owner=str(owner))
-                reason = (
-                    f"the sync of {str(path)!r} failed and is tried again; the log says more: {_sentence(errors, path)}"
-                )
+                reason = _failed(errors, owner, path)
             if over.is_set():
                 return
             if not reason:
@@ -305,6 +304,12 @@ def unfamiliar(row: OwnerRow | None, rules: Rules) -> Why | None:
     if row is None or not row.scanned:
         return Why.FIRST_SIGHT
     return Why.SETTINGS_CHANGED if row.rules != rules.digest else None
+
+
+def _failed(errors: BaseExceptionGroup[Exception], owner: OwnerId, path: Path) -> str:
+    """What `status` says of a sync that failed: nothing in one folder may keep another one from being synced."""
+    log.error("owner.failed", owner=str(owner), exc_info=errors)
+    return f"the sync of {str(path)!r} failed and is tried again; the log says more: {_sentence(errors, path)}"
 
 
 def _sentence(errors: BaseExceptionGroup[Exception], path: Path) -> str:

@@ -156,7 +156,13 @@ def fail_looks(monkeypatch: pytest.MonkeyPatch, person: Person, error: Callable[
 
 @pytest.mark.usefixtures("confined")
 @pytest.mark.parametrize(
-    "error", [lambda: OSError(errno.EIO, "a disk fails"), lambda: RecursionError("a bug")], ids=["disk", "bug"]
+    "error",
+    [
+        lambda: OSError(errno.EIO, "a disk fails"),
+        lambda: OSError(errno.ETIMEDOUT, "a file server is away"),  # a TimeoutError, as a slow statement is
+        lambda: RecursionError("a bug"),
+    ],
+    ids=["disk", "file server", "bug"],
 )
 async def test_an_error_in_one_owners_sync_is_told_and_ends_nobody_elses(
     sync: Harness, bob: Person, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
@@ -182,15 +188,16 @@ async def test_an_error_in_one_owners_sync_is_told_and_ends_nobody_elses(
 
 
 @pytest.mark.usefixtures("confined")
+@pytest.mark.parametrize("error", [asyncpg.ConnectionDoesNotExistError("gone"), TimeoutError()])
 async def test_a_lost_database_is_no_error_of_the_owner_whose_question_it_met(
-    sync: Harness, bob: Person, monkeypatch: pytest.MonkeyPatch
+    sync: Harness, bob: Person, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    fail_looks(monkeypatch, bob, lambda: asyncpg.ConnectionDoesNotExistError("gone"))
+    fail_looks(monkeypatch, bob, lambda: error)
     bob.put("b.png", TWO)
     await sync.start(wait=False)
     ended = await sync.ended()
     assert isinstance(ended, BaseExceptionGroup)
-    assert ended.subgroup(asyncpg.ConnectionDoesNotExistError) is not None
+    assert ended.subgroup(type(error)) is not None
 
 
 async def test_what_was_sent_from_below_a_mount_point_is_taken_back_later(
