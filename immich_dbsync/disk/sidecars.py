@@ -58,13 +58,13 @@ def _has_siblings(root: Root, path: RelPath, names: NameRules) -> bool:
     stem = name[: name.rfind(b".")] + b"."
     try:
         fd = root.open_directory(folder)
+        try:
+            with os.scandir(fd) as entries:
+                others = [os.fsencode(entry.name) for entry in entries]
+        finally:
+            os.close(fd)
     except OSError:
         return True  # nothing is moved on a guess
-    try:
-        with os.scandir(fd) as entries:
-            others = [os.fsencode(entry.name) for entry in entries]
-    finally:
-        os.close(fd)
     return any(
         other.startswith(stem)
         and other != name

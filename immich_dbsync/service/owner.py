@@ -20,6 +20,7 @@ from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.observe import Seen
 from immich_dbsync.service.parts import Parts
 from immich_dbsync.service.queues import Job, Queues, Unread
+from immich_dbsync.service.requests import batches
 from immich_dbsync.service.todo import Todo
 
 log = structlog.get_logger()
@@ -192,18 +193,20 @@ class OwnerSync:
         """Row 3, after the request: tie the paths to the assets that are active again."""
         await self.dispatch.hands.tie(view, actions)
 
-    async def hold_back(self, paths: Collection[RelPath], why: Why) -> None:
+    async def hold_back(self, paths: Sequence[RelPath], why: Why) -> None:
         """Put the deletions of these missing paths on hold, as far as they are still deletions."""
+        held: dict[RelPath, PutOnHold] = {}
         async with self._lock:
-            seen = await self.parts.observer.look(paths, last=True)
-            trash = [a for a in reconcile(seen.view) if isinstance(a, Trash) and not a.approved]
-            held = [
-                PutOnHold(path, seen.view.records[path].content, a.asset_id, Direction.FOLDER, why)
-                for a in trash
-                for path in a.paths
-            ]
-            if held:
-                await self.dispatch.hands.hold(seen.view, held)
+            for batch in batches(paths, LOOK):
+                seen = await self.parts.observer.look(batch, last=True)
+                trash = [a for a in reconcile(seen.view) if isinstance(a, Trash) and not a.approved]
+                held |= {
+                    path: PutOnHold(path, seen.view.records[path].content, a.asset_id, Direction.FOLDER, why)
+                    for a in trash
+                    for path in a.paths
+                }
+            if held:  # all at once, so that after a crash no small rest is taken for a pass of its own
+                await self.dispatch.hands.hold(View(), [*held.values()])
         self.hint(paths)
 
     def _forget_digests(self, view: View, plan: Sequence[Action], paths: Collection[RelPath]) -> None:

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = scaled(asked.scale)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     told = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     figures: list[Figure] = []
     began = time.monotonic()

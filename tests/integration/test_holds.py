@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
+from typing import Any
 
 import pytest
 
 from immich_dbsync.core.actions import Why
 from immich_dbsync.core.guards import Limits
 from immich_dbsync.model import Decision, Direction, OwnerId, Policy, RelPath
-from immich_dbsync.service import rules
+from immich_dbsync.service import owner, rounds, rules, workers
+from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.rounds import catch_up
 from immich_dbsync.store.holds import Holds
 from tests.integration.harness import Harness, until
@@ -111,6 +113,28 @@ async def test_beyond_both_limits_nothing_of_the_pass_is_carried_out(sync: Harne
     await sync.rescan()
     assert await trashed(sync, 10) == []
     assert TRASH not in sync.requests
+
+
+async def test_however_many_are_held_back_few_are_looked_at_together(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else's sync goes on while a look is decided."""
+    put(sync, 40)
+    await sync.start()
+    many: list[int] = []
+    look = Observer.look
+
+    async def counted(observer: Observer, paths: Collection[RelPath] = (), *what: Any, **how: Any) -> Seen:
+        many.append(len(paths))
+        return await look(observer, paths, *what, **how)
+
+    monkeypatch.setattr(Observer, "look", counted)
+    for module, constant in ((owner, "LOOK"), (rounds, "BATCH"), (workers, "_REQUEST_PATHS")):
+        monkeypatch.setattr(module, constant, 9)
+    remove(sync, range(30))
+    await sync.held(30)
+    await sync.idle()
+    assert max(many) == 9
 
 
 async def test_a_pass_is_whole_before_any_of_it_is_carried_out(sync: Harness) -> None:

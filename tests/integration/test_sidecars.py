@@ -1,6 +1,7 @@
 """Sidecars: uploaded with their picture, to quarantine with it and back with it; by itself no asset."""
 
 import asyncio
+import errno
 import json
 import os
 import time
@@ -229,6 +230,21 @@ async def test_sidecar_whose_place_is_taken_comes_back_beside_it(sync: Harness, 
     beside = {} if there == XMP else {"IMG.jpg (restored).xmp": XMP}
     assert sync.files() == {"IMG.jpg": ONE, "IMG.jpg.xmp": there, **beside}
     assert sync.quarantined() == ([XMP] if there == XMP else [])
+
+
+def test_sidecar_of_the_stem_stays_where_the_folder_can_t_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for name in ("IMG.jpg.xmp", "IMG.xmp"):
+        (tmp_path / name).write_bytes(XMP)
+    rules = NameRules(frozenset({".jpg"}), frozenset({".xmp"}))
+    with Root(tmp_path) as root:
+        assert left_behind(root, RelPath(b"IMG.jpg"), rules) == [b"IMG.jpg.xmp", b"IMG.xmp"]
+        monkeypatch.setattr(os, "scandir", fails)
+        assert left_behind(root, RelPath(b"IMG.jpg"), rules) == [b"IMG.jpg.xmp"]
 
 
 @pytest.mark.newest
