@@ -28,6 +28,7 @@ class Why(StrEnum):
     TWIN = "another file with the same content is sent first"
     REFUSED = "Immich refused the file; it is tried again when it changes"
     UNHEALTHY = "the folder is not healthy, so nothing missing from it counts as deleted"
+    NOT_MOVED = "it can't be moved out of the folder or back into it, and is tried again; the log says why"
     NOT_ALLOWED = "Immich does not let this API key change its asset"
     MOVING = "the same picture is at another path, which is not tied to its asset yet"
     GRACE = "waiting whether the picture turns up at another path"

@@ -24,6 +24,7 @@ from immich_dbsync.disk.walk import Walk
 from immich_dbsync.model import RelPath, Stat, Xxh3
 
 QUARANTINE = b"quarantine"
+_ACLS = ("system.posix_acl_access", "system.posix_acl_default")  # as acl(5) keeps them
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _NUMBER = re.compile(rb"~[1-9][0-9]*\Z")
 _KEPT = 64  # directory descriptors a batch holds, sources and targets together
@@ -133,8 +134,9 @@ def quarantine(root: Root, path: RelPath, expected: Stat, xxh3: Xxh3, day: str) 
 def put_back(root: Root, location: bytes, path: RelPath, expected: Stat) -> tuple[RelPath, Stat]:
     """Move a quarantined file to ``path``, or beside it where that is taken: where it is now, and its stat there.
 
-    Missing folders are made, with owner and mode of the nearest one that exists. ``expected`` is its stat in quarantine
-    (the ctime may differ). Raises Changed when it is another file, FileNotFoundError when it is not in quarantine.
+    Missing folders are made, with owner, mode and ACLs of the nearest one that exists. ``expected`` is its stat in
+    quarantine (the ctime may differ). Raises Changed when it is another file, FileNotFoundError when it is not in
+    quarantine.
     """
     source, name = _open_location(root, location)
     try:
@@ -250,7 +252,7 @@ def _child(parent: int, name: bytes, root: Root) -> tuple[bytes, int]:
 
 
 def _make_like(root: Root, parent: int, name: bytes) -> int:
-    """Make a folder with its parent's owner and mode; FileExistsError where the name is taken.
+    """Make a folder with its parent's owner, mode and ACLs; FileExistsError where the name is taken.
 
     It is made and handed over in our own folder, where its owner can't exchange it for another one, and then renamed.
     """
@@ -267,6 +269,7 @@ def _make_like(root: Root, parent: int, name: bytes) -> int:
                     with suppress(PermissionError):  # not root: it is ours and stays ours
                         os.fchown(made, like.st_uid, like.st_gid)
                     os.fchmod(made, like.st_mode & 0o7777)
+                    _copy_acls(parent, made)
             finally:
                 os.close(made)
             rename_at(state, temporary, parent, name)
@@ -277,6 +280,13 @@ def _make_like(root: Root, parent: int, name: bytes) -> int:
     finally:
         os.close(state)
     return open_directory_at(parent, name, root.device)
+
+
+def _copy_acls(source: int, target: int) -> None:
+    """Give a folder the access control lists of another: who it is shared with may not be its owner."""
+    for name in _ACLS:
+        with suppress(OSError):  # it has none, or the file system knows none
+            os.setxattr(target, name, os.getxattr(source, name))
 
 
 def _prune(root: Root, location: bytes) -> None:

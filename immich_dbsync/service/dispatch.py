@@ -26,7 +26,7 @@ from immich_dbsync.core.actions import (
     paths_of,
 )
 from immich_dbsync.core.view import View
-from immich_dbsync.model import AssetId, Direction, File, Record, RelPath
+from immich_dbsync.model import AssetId, Direction, Entry, File, Record, RelPath
 from immich_dbsync.service.carry_out import Hands
 from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.parts import Parts
@@ -115,10 +115,10 @@ class Dispatch:
 
         Returns the assets whose files should have gone to quarantine, or come back from there, but could not.
         """
-        stuck: set[AssetId] = set()
+        failed: list[Quarantine | Entry] = []
         # Removals come first: they are what somebody waits for.
         if quarantines := _of(plan, Quarantine):
-            stuck = await self._quarantine(view, quarantines)
+            failed += await self._quarantine(view, quarantines)
         ties: list[Adopt | Refresh] = [*_of(plan, Adopt), *_of(plan, Refresh)]
         if ties:
             await self.hands.tie(view, ties)
@@ -126,7 +126,7 @@ class Dispatch:
             await self.hands.drop(drops)
         if holds := _of(plan, PutOnHold):
             await self.hands.hold(view, holds)
-        stuck |= await self._do_quarantined(plan)
+        failed += await self._do_quarantined(plan)
         await self._remember(view, [*plan, *later])
         for upload in later:
             self._todo.wait_behind(upload.content, upload.paths)
@@ -135,10 +135,17 @@ class Dispatch:
                 self._upload_later(view, action)
         self._identify_later([view.files[identify.path] for identify in _of(plan, Identify)])
         self._leave(view, _of(plan, Leave))
-        return stuck
+        if failed:
+            self._todo.hinted.set()  # the pump tells `status`
+            self.left |= {unmoved.path: Why.NOT_MOVED for unmoved in failed}
+        return {unmoved.asset_id for unmoved in failed}
 
-    async def _do_quarantined(self, plan: Sequence[Action]) -> set[AssetId]:
-        """Rows 15 and 16; returns the assets whose files should have come back but could not."""
+    async def _do_quarantined(self, plan: Sequence[Action]) -> list[Entry]:
+        """Rows 15 and 16; returns the entries of files that should have come back but could not."""
+        for action in plan:
+            # Of these there is neither a file nor a record by which `_leave` would find it.
+            if isinstance(action, PutBack | Supersede | Purge):
+                self._moved(action.entry.path)
         failed = await self.hands.put_back(put_back) if (put_back := _of(plan, PutBack)) else []
         if superseded := _of(plan, Supersede):
             await self.hands.supersede(superseded)
@@ -146,10 +153,15 @@ class Dispatch:
             await self.hands.note_gone(gone)
         if purges := _of(plan, Purge):
             await self.hands.purge(purges)
-        return {entry.asset_id for entry in failed}
+        return failed
 
-    async def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> set[AssetId]:
-        """Rows 4 and 7, unless it is so much that a person should look first."""
+    def _moved(self, path: RelPath) -> None:
+        """It is not known any more that the file at this path can't be moved."""
+        if self.left.get(path) is Why.NOT_MOVED:
+            del self.left[path]
+
+    async def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> list[Quarantine]:
+        """Rows 4 and 7, unless it is so much that a person should look first; returns those that could not be done."""
         whys = {action.path: self._judged.pop(action.path, None) for action in actions}
         asked = [action for action in actions if not action.approved]
         if asked and not self._guard.few(Direction.IMMICH, len(asked)):
@@ -167,7 +179,7 @@ class Dispatch:
         failed = await self.hands.quarantine(view, actions)
         self._swept = True
         self._todo.retry(action.path for action in failed)
-        return {action.asset_id for action in failed}
+        return failed
 
     async def _remember(self, view: View, plan: Sequence[Action]) -> None:
         """Keep the digests of what waits for a request, so that nothing is hashed twice, whatever happens."""

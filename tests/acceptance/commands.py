@@ -137,6 +137,12 @@ def ended(*arguments: str, settings: Mapping[str, str]) -> Ended:
     return invoked(*arguments, settings=settings)
 
 
+def confined() -> list[str]:
+    """What to put before a command so that it has what a strictly confined snap leaves of root: little but its name."""
+    lacks = ("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "sys_admin")
+    return ["setpriv", "--no-new-privs", f"--bounding-set={','.join(f'-{power}' for power in lacks)}"]
+
+
 async def command(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:
     """``execute`` for a test that plays the server meanwhile."""
     return await asyncio.to_thread(execute, *arguments, env=env, before=before)

@@ -74,12 +74,15 @@ class Syncthing:
         self._socket = home / "api"
         self._element("gui/address").text = str(self._socket)
 
-    def share(self, peer: "Syncthing", address: str) -> None:
-        """Share the folder with ``peer``, which is at ``address``, or calls by itself where that is ``dynamic``."""
+    def share(self, peer: "Syncthing", address: str, **attributes: str) -> None:
+        """Share the folder with ``peer``, which is at ``address``, or calls by itself where that is ``dynamic``.
+
+        ``attributes`` are the folder's, as the configuration has them.
+        """
         device = self._add("device", id=peer.id, name=peer.name)
         ET.SubElement(device, "address").text = address
         # The shortest time between a change and the look at it.
-        folder = self._add("folder", id=_FOLDER, path=str(self.folder), fsWatcherDelayS="1")
+        folder = self._add("folder", id=_FOLDER, path=str(self.folder), fsWatcherDelayS="1", **attributes)
         for each in (self, peer):
             ET.SubElement(folder, "device", id=each.id)
         self._config.write(self._file)

@@ -3,11 +3,13 @@
 import os
 import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha1
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import aiohttp
@@ -17,8 +19,9 @@ from immich_dbsync.core.actions import Why
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
-from tests.acceptance.commands import Service
+from tests.acceptance.commands import Service, confined
 from tests.acceptance.syncthing import PROGRAM, Syncthing, User
+from tests.acls import grant
 from tests.waiting import until
 
 pytestmark = [
@@ -134,27 +137,53 @@ def put(path: Path, content: bytes) -> None:
 
 def files(folder: Path) -> dict[str, bytes]:
     """Every file below a folder but what is only arriving, by path."""
-    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".syncthing."))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    found: dict[str, bytes] = {}
+    for above, _, names in os.walk(folder):
+        for name in names:
+            path = Path(above, name)
+            with suppress(FileNotFoundError):  # it has just left
+                if not name.startswith(".syncthing."):
+                    found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
+
+
+@asynccontextmanager
+async def living(stage: Stage, *, in_a_snap: bool = False) -> AsyncIterator[Household]:
+    """A household; with its service and its folder ``in_a_snap``, where root may do no more than others."""
+    # As it should be on a server: Syncthing is an ordinary user there, also where the service is root.
+    nobody = pwd.getpwnam("nobody")
+    user = User(nobody.pw_uid, nobody.pw_gid) if os.geteuid() == 0 else None
+    stage.home.chmod(0o755)
+    server = Syncthing("server", stage.home / "syncthing", stage.folder / "Camera", user)
+    phone = Syncthing("phone", stage.home / "phone", stage.home / "pictures")
+    if in_a_snap:
+        grant(server.folder, 0, nobody.pw_uid)
+    # Else Syncthing gives a file the mode that it has on the phone, and that limits what the list grants.
+    server.share(phone, "dynamic", ignorePerms=str(in_a_snap).lower())
+    with Service(stage.environment(), stage.log, before=confined() if in_a_snap else ()) as service:
+        async with server, aiohttp.ClientSession(headers={"x-api-key": stage.key}) as immich:
+            phone.share(server, await server.address())
+            async with phone:
+                await phone.until_connected(server)
+                await service.until_logged("scan.finished")
+                yield Household(stage, service, immich, phone, server)
+
+
+def open_socket(url: str) -> None:
+    """Let everybody reach the socket of this database, which is there for its own user."""
+    Path(parse_qs(urlsplit(url).query)["host"][0]).chmod(0o755)
 
 
 @pytest.fixture
-async def household(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Household]:
+async def stage(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Stage]:
     async with staged(library_url, version=immich_version, settings=SETTINGS) as stage:
-        # As it should be on a server: Syncthing is an ordinary user there, also where the service is root.
-        nobody = pwd.getpwnam("nobody")
-        user = User(nobody.pw_uid, nobody.pw_gid) if os.geteuid() == 0 else None
-        stage.home.chmod(0o755)
-        server = Syncthing("server", stage.home / "syncthing", stage.folder / "Camera", user)
-        phone = Syncthing("phone", stage.home / "phone", stage.home / "pictures")
-        server.share(phone, "dynamic")
-        with Service(stage.environment(), stage.log) as service:
-            async with server, aiohttp.ClientSession(headers={"x-api-key": stage.key}) as immich:
-                phone.share(server, await server.address())
-                async with phone:
-                    await phone.until_connected(server)
-                    await service.until_logged("scan.finished")
-                    yield Household(stage, service, immich, phone, server)
+        yield stage
+
+
+@pytest.fixture
+async def household(stage: Stage) -> AsyncIterator[Household]:
+    async with living(stage) as household:
+        yield household
 
 
 async def test_what_the_phone_does_to_its_pictures_happens_in_immich(household: Household) -> None:
@@ -221,6 +250,28 @@ async def test_the_phone_follows_what_is_trashed_and_restored_in_immich(househol
     await household.becomes(one, "active")
     assert household.requests() == [UPLOAD] * 2 + [TRASH, RESTORE] * 2 + [TRASH]
     assert not any(name.startswith(".immich-dbsync") for name in files(household.phone.folder))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="has to be root, to give up root's powers")
+async def test_in_a_snap_an_access_control_list_takes_the_place_of_roots_powers(stage: Stage) -> None:
+    open_socket(stage.database_url)
+    content = picture(1)
+    async with living(stage, in_a_snap=True) as household:
+        await household.take("Trip/1.png", content)
+        asset = await household.tied("Trip/1.png", content)
+        await household.ask(TRASH, asset)
+        await household.both_have({})
+        await household.delete("Trip")
+
+        async def gone() -> bool:
+            return not (household.server.folder / "Trip").exists()
+
+        await household.until(gone)
+        await household.ask(RESTORE, asset)
+        await household.both_have({"Trip/1.png": content})
+        await household.delete("Trip/1.png")
+        await household.becomes(asset, "trashed")
+        await household.both_have({})
 
 
 async def test_a_phone_that_was_away_and_immich_agree_when_it_is_back(household: Household) -> None:

@@ -19,6 +19,7 @@ from immich_dbsync.disk.hashing import BLOCK, hash_file
 from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, entries, purge, put_back, quarantine
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat, Xxh3
+from tests.acls import grant, lists
 
 DAY = "2024-05-06"
 FILE = RelPath(b"a/x.jpg")
@@ -93,6 +94,16 @@ def test_any_name_goes_twice_and_comes_back(root: Root, name: bytes) -> None:
     beside, _ = put_back(root, second.location, path, second.stat)
     assert beside.endswith(b" (restored).jpg")
     assert len(beside.rpartition(b"/")[2]) <= 255
+
+
+def test_folders_made_anew_are_shared_with_whom_the_one_above_is(root: Root) -> None:
+    path = RelPath(b"a/b/c/x.jpg")
+    put(root.path / os.fsdecode(path))
+    grant(root.path / "a", 1234)
+    taken = quarantine(root, path, *known(root, path), DAY)
+    shutil.rmtree(root.path / "a/b")
+    put_back(root, taken.location, path, taken.stat)
+    assert lists(root.path / "a/b/c") == lists(root.path / "a")
 
 
 def test_names_are_cut_between_characters() -> None:
