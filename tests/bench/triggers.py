@@ -8,6 +8,7 @@ from immich_dbsync.store import install
 from tests.bench.figures import Figure, Measure, at_most
 from tests.bench.files import Planned, in_folders
 from tests.bench.ground import Ground, Immich, fill
+from tests.bench.hearing import heard
 from tests.bench.library import RESTORE, TRASH, ids
 
 _UNRELATED = """update asset set "isFavorite" = not "isFavorite" where id = %s"""
@@ -52,7 +53,8 @@ def triggers(ground: Ground) -> Iterator[Figure]:
             for immich in (ours, bare):
                 immich.connection.execute("set synchronous_commit = off")
                 immich.connection.execute("vacuum analyze")
-            yield from _statements(ground, Pair(ours, bare), files)
+            with heard(ours.url):
+                yield from _statements(ground, Pair(ours, bare), files)
 
 
 def _statements(ground: Ground, pair: Pair, files: Sequence[Planned]) -> Iterator[Figure]:
