@@ -150,8 +150,10 @@ def _block_device(_: World, place: Path) -> None:
 
 
 def _socket(_: World, place: Path) -> None:
+    folder = os.open(place.parent, os.O_RDONLY)
     with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(os.path.relpath(place))
+        bound.bind(f"/proc/self/fd/{folder}/{place.name}")  # a socket's address is 107 bytes at most
+    os.close(folder)
 
 
 PLANTED: dict[str, Callable[[World, Path], None]] = {
