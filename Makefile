@@ -1,4 +1,4 @@
-# Verbs: demo, test, bench, faults, soak, mutants, lint, fix, lock, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
+# Verbs: demo, test, bench, faults, soak, mutants, lint, fix, lock, snap, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench faults soak soak-model soak-service mutants lint fix lock clean
+.PHONY: help demo test bench faults soak soak-model soak-service mutants lint fix lock snap clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ lock: $(STAMP)  ## pin anew; needs uv; the files name no index
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --upgrade --extra demo --group dev \
 	  -c requirements/service.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --group build -c requirements/dev.txt -o requirements/build.txt
+
+snap: $(STAMP)  ## pack the snap into dist/; for its base where python3.12 is here, else to try it out
+	$(BIN)/python snap/make.py
 
 clean:          ## remove what make made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -15,11 +15,12 @@ from tests.command_tree import tree
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 COMMANDS = tree()
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("snap/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^\s*```.*?^\s*```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"(?<![\w./=@-])(?:\S*/bin/)?immich-dbsync +([a-z][^\n`#|]*)")
+_SNAP = re.compile(r"(?<![\w./-])snap [a-z].*$", re.MULTILINE)  # there our name is that of the snap
 _MAKE = re.compile(r"(?<![\w-])make(?: +[A-Z]+=\S+)* +([a-z][a-z-]*)")
 
 
@@ -67,7 +68,7 @@ def _named_commands() -> list[tuple[str, str]]:
         (page.name, match.group(1).strip())
         for page in PAGES
         for code in _code(page)
-        for match in _COMMAND.finditer(code)
+        for match in _COMMAND.finditer(_SNAP.sub("", code))
     }
     return sorted(found)
 
