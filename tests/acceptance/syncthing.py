@@ -1,5 +1,6 @@
 """Real Syncthing: instances that share one folder, over this machine's loopback alone."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -121,6 +122,7 @@ class Syncthing:
             )
 
     async def __aenter__(self) -> Self:
+        await until(self._unlocked, seconds=_PATIENCE_S)
         self._process = self._start()
         key = self._element("gui/apikey").text or ""
         connector = aiohttp.UnixConnector(str(self._socket))
@@ -144,6 +146,16 @@ class Syncthing:
         self._process.wait()
         if error is not None:
             error.add_note(f"{self.name}:\n" + "\n".join(self._log.read_text().splitlines()[-30:]))
+
+    async def _unlocked(self) -> bool:
+        """Whether no earlier run has the database: of two processes that were killed, one may outlive the other."""
+        for lock in self._home.glob("index-*/LOCK"):
+            with lock.open("r+b") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    return False
+        return True
 
     async def _answers(self) -> bool:
         assert self._process is not None
