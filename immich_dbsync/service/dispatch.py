@@ -75,6 +75,11 @@ class Dispatch:
                 log.warning("file.left_alone", owner=str(self._owner), path=path, why=why.value)
             self.left[path] = why
 
+    def not_left(self, paths: Iterable[RelPath]) -> None:
+        """Nothing is at these paths any more, neither file nor record, that could be left alone."""
+        for path in paths:
+            self.left.pop(path, None)
+
     async def judge_before(self) -> None:
         """Row 4: judge the removals together, now that every file is identified, and have them carried out."""
         paths, self.before = self.before, set()

@@ -142,7 +142,9 @@ class OwnerSync:
         await self._mind_owner(active=seen.view.owner_active)
         self.queues.request(plan)
         self._forget_digests(seen.view, plan, paths)
-        self.todo.gone([path for path in paths if path not in seen.view.files])
+        unread = {action.path for action in whole if isinstance(action, Identify)}
+        self.todo.not_written(path for path in paths if path not in unread)
+        self.dispatch.not_left(p for p in paths if p not in seen.view.files and p not in seen.view.records)
         for path in seen.folders:
             self.scan(path)
         return stuck

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 from immich_dbsync.core.actions import Leave, Why
 from immich_dbsync.core.agenda import Agenda
@@ -39,10 +39,10 @@ class Todo:
         self.agenda.add(paths, time.monotonic() + after)
         self.hinted.set()
 
-    def retry(self, paths: Iterable[RelPath]) -> None:
-        """Have these paths looked at again after a failure, later each time."""
+    def retry(self, paths: Iterable[RelPath], *, at_least: float = 0.0) -> None:
+        """Have these paths looked at again after a failure, later each time, and not before so many seconds."""
         for path in paths:
-            self.hint([path], after=self.pause(self._attempts[path]))
+            self.hint([path], after=max(at_least, self.pause(self._attempts[path])))
             self._attempts[path] += 1
 
     @staticmethod
@@ -116,8 +116,8 @@ class Todo:
         self.hint([file.path], after=min(wait, settle_ns) / 1e9)
         return False
 
-    def gone(self, paths: Collection[RelPath]) -> None:
-        """Nothing of these paths is being written any more."""
+    def not_written(self, paths: Iterable[RelPath]) -> None:
+        """These files are not being written, or not any more: they are gone, or known without being read."""
         for path in paths:
             self._glances.pop(path, None)
 

@@ -247,10 +247,8 @@ class Workers:
         except api.Unavailable as error:
             log.warning("request.failed", owner=str(sync.owner), path=paths[0], reason=str(error))
             sync.parts.gate.report(error)
-            if error.retry_after:
-                sync.hint(paths, after=error.retry_after)
-            else:
-                sync.todo.retry(paths)
+            # Later each time all the same: the gate is shut for everybody, and it may be this file that spoils it.
+            sync.todo.retry(paths, at_least=error.retry_after or 0.0)
         except api.KeyRejected as error:
             sync.queues.key_refused.begin()
             advice = "Make a new key with asset.upload, asset.delete and asset.copy."

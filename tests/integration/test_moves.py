@@ -259,6 +259,22 @@ async def test_move_onto_another_file(sync: Harness) -> None:
     assert sync.reads.sha1 == []
 
 
+async def test_move_onto_a_file_that_is_being_written(sync: Harness) -> None:
+    """Which is not waited for any more: nothing else of its size could be deleted meanwhile."""
+    sync.change(settle_time=2.0)
+    sync.put("a.png", ONE)
+    await sync.start()
+    sync.path("b.png").write_bytes(TWO)
+
+    async def seen() -> bool:
+        return sync.owner().todo.settling()
+
+    await until(seen)
+    async with free(sync):
+        sync.path("a.png").rename(sync.path("b.png"))
+    assert sync.owner().identified()
+
+
 @running_or_stopped
 async def test_copy_deleted_before_its_original(sync: Harness, *, running: bool) -> None:
     sync.put("a.png", ONE)

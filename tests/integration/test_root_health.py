@@ -205,6 +205,26 @@ async def test_changed_settings_still_count_after_a_scan_of_an_unhealthy_root(sy
 # --- owners who are not there ---
 
 
+async def test_what_was_left_in_an_unhealthy_root_and_is_gone_is_left_no_more(sync: Harness) -> None:
+    sync.path(".stfolder").mkdir()
+    await sync.start()
+    await sync.stop()
+    sync.put("b.png", TWO)
+    await sync.trash(await sync.upload(TWO))
+    sync.path(".stfolder").rmdir()
+    await sync.start(wait=False)
+
+    async def left() -> bool:
+        return await sync.left() == {Why.UNHEALTHY.value: 1}
+
+    async def nothing_left() -> bool:
+        return not await sync.left()
+
+    await until(left)
+    sync.path("b.png").unlink()
+    await until(nothing_left)
+
+
 async def test_a_user_who_is_deleted_and_comes_back_finds_all_as_it_was_and_then_made_up_for(sync: Harness) -> None:
     for number, content in enumerate((ONE, TWO, THREE)):
         sync.put(f"{number}.png", content)
