@@ -92,11 +92,8 @@ async def enrol(
     owners = Owners(connection)
     try:
         resumed = await owners.resume(owner.id)
-    except (
-        asyncpg.UndefinedTableError,
-        asyncpg.InvalidSchemaNameError,
-    ):  # nothing is installed yet, so nobody is paused
-        resumed = False
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        resumed = False  # nothing is installed yet, so nobody is paused
         await owners.announce()
     return Enrolled(owner, folder, origin, lacking, resumed, await follows(connection, owner, synced=True))
 

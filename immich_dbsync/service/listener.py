@@ -11,9 +11,7 @@ import asyncpg
 from immich_dbsync import sql
 from immich_dbsync.errors import DatabaseRightMissing, DatabaseUnreachable, LoginRefused, SettingsError
 from immich_dbsync.model import OwnerId
-
-CHANNEL = "immich_dbsync_v1"
-"""The channel our triggers notify; the payload is empty, the events table is the truth."""
+from immich_dbsync.store import channel
 
 APPLICATION = "immich-dbsync listen"
 """What the dedicated connection of every service is called in PostgreSQL."""
@@ -60,15 +58,15 @@ class Listener:
     async def start(self) -> None:
         """Begin to listen. Whatever is committed from now on is heard."""
         self._connection.add_termination_listener(lambda *_: self._lost.set())
-        await self._connection.add_listener(CHANNEL, self._heard)
+        await self._connection.add_listener(channel.CHANNEL, self._heard)
 
     def _heard(self, *heard: object) -> None:
         match heard[-1]:
             case "":
                 pass
-            case "asked":
+            case channel.ASKED:
                 self.asked.set()
-            case "users":
+            case channel.USERS:
                 self.users.set()
             case _:  # our trigger could not write its event, and says so with a payload
                 self.missed.set()

@@ -11,12 +11,7 @@ import asyncpg
 
 from immich_dbsync import sql
 from immich_dbsync.model import AssetId, Decision, Direction, OwnerId, RelPath
-
-CHANNEL = "immich_dbsync_v1"
-"""The channel that our triggers notify too."""
-
-ASKED = "asked"
-"""The payload that says that a command asked something."""
+from immich_dbsync.store.channel import ASKED, tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +129,7 @@ class Holds:
     async def ask(self, owner: OwnerId, kind: str, arguments: dict[str, Any] | None = None) -> int:
         """Ask the service of this owner; returns the number of the ask."""
         ask = int(await self._value("ask_add", owner, kind, json.dumps(arguments or {})))
-        await self._pool.execute("select pg_notify($1, $2)", CHANNEL, ASKED)
+        await tell(self._pool, ASKED)
         return ask
 
     async def asks(self, owner: OwnerId) -> list[Ask]:

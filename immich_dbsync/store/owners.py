@@ -4,12 +4,7 @@ import asyncpg
 
 from immich_dbsync import sql
 from immich_dbsync.model import OwnerId
-
-CHANNEL = "immich_dbsync_v1"
-"""The channel that our triggers notify too."""
-
-USERS = "users"
-"""The payload that says that whom to sync was changed."""
+from immich_dbsync.store.channel import USERS, tell
 
 PAUSED = "paused"
 """The kind of problem that a person made by pausing; it outlives the service."""
@@ -23,7 +18,7 @@ class Owners:
 
     async def announce(self) -> None:
         """Have every service that runs look again whom to sync."""
-        await self._pool.execute("select pg_notify($1, $2)", CHANNEL, USERS)
+        await tell(self._pool, USERS)
 
     async def pause(self, owner: OwnerId, sentence: str) -> None:
         """Have the owner synced no more until ``resume``; ``sentence`` is what `status` says. Capture goes on."""
