@@ -76,9 +76,13 @@ class Dispatch:
             self.left[path] = why
 
     def not_left(self, paths: Iterable[RelPath]) -> None:
-        """Nothing is at these paths any more, neither file nor record, that could be left alone."""
+        """Nothing is at these paths any more, neither file nor record, that could be left alone.
+
+        What can't be put back there is another matter.
+        """
         for path in paths:
-            self.left.pop(path, None)
+            if self.left.get(path) is not Why.NOT_MOVED:
+                self.left.pop(path, None)
 
     async def judge_before(self) -> None:
         """Row 4: judge the removals together, now that every file is identified, and have them carried out."""

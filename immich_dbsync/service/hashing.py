@@ -26,7 +26,6 @@ class Hashing:
     def __init__(self, sync: OwnerSync, hashers: ThreadPoolExecutor) -> None:
         self._sync, self._hashers = sync, hashers
         self._library_sizes = LibrarySizes(sync.owner, sync.store)
-        self._to_read: set[RelPath] = set()  # sent before they were read, in vain
         self._ended = threading.Event()  # a thread can't be cancelled: it asks
 
     async def identify_forever(self) -> None:
@@ -34,13 +33,14 @@ class Hashing:
         sync = self._sync
         while True:
             path = await sync.queues.to_hash.get()
-            again = True
+            again, size = True, sync.queues.hashing[path]
             try:
-                if await self._surely_new(path):
+                recorded, known = await sync.store.size_seen(sync.owner, path, size)
+                if not (recorded or known) and await self._surely_new(path, size):
                     again = False
-                    sync.queues.upload(Unread(path, sync.queues.hashing[path]))
+                    sync.queues.upload(Unread(path, size))
                 else:
-                    sync.known.identified[path] = await self._identify(path)
+                    sync.known.identified[path] = await self._identify(path, size, recorded=recorded)
             except (FileNotFoundError, ChangedWhileRead):
                 pass  # the next look tells what became of it
             except (NotTaken, OSError) as error:
@@ -50,34 +50,26 @@ class Hashing:
                 self._ended.set()
                 raise
             finally:
-                sync.queues.hashing.pop(path, None)
+                sync.queues.hashed(path)
             if again:
                 sync.hint([path])
             else:
                 sync.todo.hinted.set()  # a scan may be over with it
 
-    async def _surely_new(self, path: RelPath) -> bool:
-        """Whether no asset, record or quarantined file can be this one, so that it may be sent before it is read.
+    async def _surely_new(self, path: RelPath, size: int) -> bool:
+        """Whether the library can't have this file, of which we know nothing, so that it may be sent before it is read.
 
         Only while it would be sent at once: what has to wait is hashed meanwhile, and then its record says so.
         """
         sync, queues = self._sync, self._sync.queues
-        if path in self._to_read:
-            self._to_read.remove(path)
-            return False
-        if sync.parts.gate.reason is not None or queues.key_refused.on() or queues.quota_used_up.on():
-            return False
-        size = queues.hashing[path]
-        twins = queues.unread[size] + sum(1 for each in queues.hashing.values() if each == size)
-        if twins > 1 or any(await sync.store.size_seen(sync.owner, path, size)):
+        waits = sync.parts.gate.reason is not None or queues.key_refused.on() or queues.quota_used_up.on()
+        if waits or sync.todo.has_failed(path) or queues.sizes[size] > 1:
             return False
         return await self._library_sizes.lack(size)
 
-    async def _identify(self, path: RelPath) -> Hashed:
-        """The file's digests; where it is a copy of a recorded one, without computing SHA-1."""
+    async def _identify(self, path: RelPath, size: int, *, recorded: bool) -> Hashed:
+        """The file's digests; where a recorded one has its size and it is a copy of that, without computing SHA-1."""
         sync = self._sync
-        size = sync.queues.hashing[path]
-        recorded, _ = await sync.store.size_seen(sync.owner, path, size)
         if recorded:
             started = time.time_ns()
             before = await asyncio.to_thread(sync.root.stat, path)
@@ -86,10 +78,6 @@ class Hashing:
             if content is not None and before is not None and await asyncio.to_thread(sync.root.stat, path) == before:
                 return Hashed(content, before, started)
         return await self.both(path)
-
-    def failed(self, unread: Unread) -> None:
-        """A file that was sent before it was read has not arrived: it is read first, so that its record says so."""
-        self._to_read.add(unread.path)
 
     def sent(self, job: Job | Unread) -> None:
         """The library has something of this size now."""

@@ -48,9 +48,7 @@ class OwnerSync:
         self.scan_wanted = asyncio.Event()
         self.dispatch = Dispatch(parts, self.guard, self.queues, self.todo)
         self._lock = asyncio.Lock()
-        parts.known.sizes_in_hand = lambda: frozenset(
-            (*self.queues.hashing.values(), *self.queues.unread, *self.todo.unsettled_sizes())
-        )
+        parts.known.sizes_in_hand = lambda: frozenset((*self.queues.sizes, *self.todo.unsettled_sizes()))
 
     # --- what comes in ---
 

@@ -61,8 +61,9 @@ class Queues:
     def __init__(self) -> None:
         self.to_hash: asyncio.Queue[RelPath] = asyncio.Queue()
         self.hashing: dict[RelPath, int] = {}  # path to size, from being queued to being hashed
+        self.sizes: Counter[int] = Counter()  # of files whose content is not known: `hashing`, and the Unread
         self.to_upload: asyncio.Queue[Job | Unread] = asyncio.Queue()
-        self.unread: Counter[int] = Counter()  # sizes of the Unread, from being queued to being sent
+        self.unread: Counter[int] = Counter()  # sizes of the Unread alone, from being queued to being sent
         self.uploading: set[RelPath] = set()  # from being queued to being tied or given up
         self.to_trash: dict[RelPath, bool] = {}  # missing paths whose assets are to be trashed: approved by a person?
         self.trash_wanted = asyncio.Event()
@@ -76,21 +77,30 @@ class Queues:
 
     def hash(self, file: File) -> None:
         """Have this file identified."""
+        self.hashed(file.path)
         self.hashing[file.path] = file.stat.size
+        self.sizes[file.stat.size] += 1
         self.to_hash.put_nowait(file.path)
+
+    def hashed(self, path: RelPath) -> None:
+        """This file has been hashed, or not, or is handed on to be hashed while it is sent."""
+        if (size := self.hashing.pop(path, None)) is not None:
+            _take(self.sizes, size)
 
     def upload(self, job: Job | Unread) -> None:
         """Have this content uploaded."""
         self.uploading.update(job.paths)
         if isinstance(job, Unread):
             self.unread[job.size] += 1
+            self.sizes[job.size] += 1
         self.to_upload.put_nowait(job)
 
     def uploaded(self, job: Job | Unread) -> None:
         """An upload has ended, one way or the other."""
         self.uploading.difference_update(job.paths)
         if isinstance(job, Unread):
-            self.unread -= Counter([job.size])
+            _take(self.unread, job.size)
+            _take(self.sizes, job.size)
 
     def request(self, plan: Sequence[Action]) -> None:
         """Have Immich asked for what only it can do."""
@@ -113,3 +123,10 @@ class Queues:
     def working(self) -> bool:
         """Whether anything is to be sent or asked for, or is just now; files may be hashed besides."""
         return bool(self.uploading or self.asking or self.to_trash or self.to_restore)
+
+
+def _take(counts: Counter[int], size: int) -> None:
+    """Count one less; Counter's own way looks at every other one, too."""
+    counts[size] -= 1
+    if not counts[size]:
+        del counts[size]

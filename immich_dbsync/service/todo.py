@@ -45,6 +45,10 @@ class Todo:
             self.hint([path], after=max(at_least, self.pause(self._attempts[path])))
             self._attempts[path] += 1
 
+    def has_failed(self, path: RelPath) -> bool:
+        """Whether the last try of this path failed."""
+        return self._attempts[path] > 0
+
     @staticmethod
     def pause(attempt: int) -> float:
         """Seconds until another try, after so many failed."""

@@ -75,10 +75,6 @@ class Workers:
         except api.FileRefused as error:
             await self._refuse(job, str(error))
             return
-        except (api.ApiError, OSError):
-            if isinstance(job, Unread):
-                self._hashing.failed(job)
-            raise
         await self._set_problem("key", None)
         await self._set_problem("quota", None)
         if not tied:
