@@ -1,8 +1,24 @@
-"""Prints the times that acceptance tests took, at the end of the run: shown, never judged."""
+"""Databases for acceptance tests; and the times that these took, printed at the end: shown, never judged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.databases import Servers
+
+
+@pytest.fixture
+def database(servers: Servers) -> Iterator[str]:
+    """The name of a database with the newest Immich's tables."""
+    with servers.database() as name:
+        yield name
+
+
+@pytest.fixture
+def other_database(servers: Servers) -> Iterator[str]:
+    """The URL of another one."""
+    with servers.database() as name:
+        yield servers.cluster().url(name)
 
 
 @pytest.fixture

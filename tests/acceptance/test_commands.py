@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,6 @@ class Place:
 def _inode(path: Path) -> tuple[int, ...]:
     status = path.lstat()
     return status.st_mode, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-@pytest.fixture
-def database(servers: Servers) -> Iterator[str]:
-    with servers.database() as name:
-        yield name
 
 
 @pytest.fixture

@@ -22,12 +22,6 @@ _COMMAND = re.compile(r"Run: (.+?)(?: \(|$)")
 
 
 @pytest.fixture
-def database(servers: Servers) -> Iterator[str]:
-    with servers.database() as name:
-        yield name
-
-
-@pytest.fixture
 def other_database(servers: Servers) -> Iterator[str]:
     with servers.database("2.7.5") as name:
         yield servers.cluster().url(name)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +17,6 @@ from tests.integration.assets import least_role
 from tests.waiting import until
 
 ADA, BOB = "ada@example.org", "bob@example.org"
-
-
-@pytest.fixture
-def database(servers: Servers) -> Iterator[str]:
-    with servers.database() as name:
-        yield name
-
-
-@pytest.fixture
-def other_database(servers: Servers) -> Iterator[str]:
-    with servers.database() as name:
-        yield servers.cluster().url(name)
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Pictures that arrive in the folder: how soon the upload begins, and how many a second get through."""
 
-import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.bench.aside import aside
 from tests.bench.figures import Figure, Measure, at_least, at_most, growth
 from tests.bench.files import OLD, Planned, make_folders, resized, tiny, write
 from tests.bench.ground import Ground, Immich, Person
@@ -18,7 +18,6 @@ from tests.bench.sizes import steps
 AT_ONCE = 4
 """The service's default for uploads at the same time."""
 
-_PAUSE_S = (0.05, 0.1)
 _UPLOAD = "POST /api/assets"
 
 
@@ -27,7 +26,7 @@ _UPLOAD = "POST /api/assets"
 
 def latency(ground: Ground) -> Iterator[Figure]:
     """From the rename that brings a settled file in to the request that uploads it, beside 20,000 others."""
-    chosen, ours = random.Random(2), folder(ground)
+    ours = folder(ground)
     immich = ours.immich
     immich.serve()
     other = immich.person("floor")
@@ -41,10 +40,8 @@ def latency(ground: Ground) -> Iterator[Figure]:
         for file in files:
             name = Path(file.path).name
             times.append(_one(immich, outside / file.path, target / f"NEW_{name}"))
-            time.sleep(chosen.uniform(*_PAUSE_S))
+            until(lambda: running.tied() == len(ours.person.files) + len(times), seconds=30)
             floor_times.append(_one(immich, outside_floor / file.path, other.root / name))
-            time.sleep(chosen.uniform(*_PAUSE_S))
-        until(lambda: running.tied() == len(ours.person.files) + len(files))
     yield Figure(
         "settled file renamed in → upload begins",
         "ms",
@@ -65,16 +62,8 @@ def _one(immich: Immich, source: Path, target: Path) -> float:
     return (new[0][0] - began) * 1000
 
 
-@contextmanager
-def _posting(person: Person, immich: Immich) -> Iterator[None]:
-    program = [sys.executable, "-m", "tests.bench.floors.arrival", str(person.root), immich.server, person.key]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            yield
-        finally:
-            process.kill()
+def _posting(person: Person, immich: Immich) -> AbstractContextManager[None]:
+    return aside("floors.arrival", str(person.root), immich.server, person.key)
 
 
 # --- in bulk ---

@@ -2,17 +2,15 @@
 
 import json
 import os
-import random
 import shutil
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.bench.aside import aside
 from tests.bench.eye import CAME, LEFT, Eye
 from tests.bench.figures import Figure, Measure, at_most, growth
 from tests.bench.files import Planned, asset_of
@@ -22,7 +20,6 @@ from tests.bench.service import Service, service, until
 from tests.bench.sizes import steps
 from tests.bench.stats import median
 
-_PAUSE_S = (0.01, 0.04)  # between two deletions: each finds everybody waiting
 _GROWTH_SAMPLES = 50
 
 _EVENTS = "select count(*) from immich_dbsync_v1.events"
@@ -33,16 +30,14 @@ _EVENTS = "select count(*) from immich_dbsync_v1.events"
 
 def latency(ground: Ground) -> Iterator[Figure]:
     """From the COMMIT that trashes to the file's absence, under a folder of 20,000 files."""
-    chosen, count = random.Random(1), ground.sizes.deletions
+    count = ground.sizes.deletions
     ours, bare = folder(ground), floor(ground)
     times: list[float] = []
     floor_times: list[float] = []
     with service(ours.immich, ours.person), renaming(bare):
         for mine, theirs in zip(ours.sample(count, "one"), bare.sample(count, "one"), strict=True):
             times.append(_one(ours, mine))
-            time.sleep(chosen.uniform(*_PAUSE_S))
             floor_times.append(_one(bare, theirs, notify=str(asset_of(theirs.path))))
-            time.sleep(chosen.uniform(*_PAUSE_S))
     ours.without(ours.sample(count, "one"))
     put_back(bare, bare.sample(count, "one"))
     yield Figure(
@@ -58,20 +53,23 @@ def latency(ground: Ground) -> Iterator[Figure]:
         large = library(ground, size)
         files = large.sample(min(_GROWTH_SAMPLES, count), "growth")
         with service(large.immich, large.person):
-            samples = []
-            for file in files:
-                samples.append(_one(large, file))
-                time.sleep(chosen.uniform(*_PAUSE_S))
+            samples = [_one(large, file) for file in files]
         large.without(files)
         medians[size] = median(samples) / 1000
     yield growth("one deletion, by the folder's files", medians)
 
 
 def _one(where: Library, file: Planned, *, notify: str | None = None) -> float:
-    """Trash the file's asset; milliseconds from the answer to COMMIT until the file has left its folder."""
+    """Trash the file's asset; milliseconds from the answer to COMMIT until the file has left its folder.
+
+    Returns when whoever took it is done with it, so that the next deletion finds everybody waiting.
+    """
     with Eye([(where.person.root / file.path).parent], LEFT) as eye:
         began = committed(where.immich, TRASH, [file], notify=notify)
-        return max(0.0, eye.wait(seconds=30) - began) * 1000
+        took = max(0.0, eye.wait(seconds=30) - began) * 1000
+    if notify is None:
+        until(lambda: not where.immich.value(_EVENTS), seconds=30)
+    return took
 
 
 # --- in bulk ---
@@ -168,19 +166,11 @@ def worked_off(running: Service, *, quiet: bool = True) -> None:
 # --- the floor ---
 
 
-@contextmanager
-def renaming(bare: Library) -> Iterator[None]:
+def renaming(bare: Library) -> AbstractContextManager[None]:
     """The floor's process, until the block ends."""
     target = bare.immich.folder / "target"
     target.mkdir(exist_ok=True)
-    program = [sys.executable, "-m", "tests.bench.floors.deletion", bare.immich.url, str(bare.person.root), str(target)]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            yield
-        finally:
-            process.kill()
+    return aside("floors.deletion", bare.immich.url, str(bare.person.root), str(target))
 
 
 def put_back(bare: Library, files: Sequence[Planned]) -> None:

@@ -1,13 +1,12 @@
 """Somebody who listens to our channel, as the service does, and does nothing: ``python -m tests.bench.hearing URL``."""
 
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import psycopg
 
-from immich_dbsync.service.listener import CHANNEL
+from immich_dbsync.store.channel import CHANNEL
+from tests.bench.aside import aside
 
 
 def hear(url: str) -> None:
@@ -20,17 +19,9 @@ def hear(url: str) -> None:
             pass
 
 
-@contextmanager
-def heard(url: str) -> Iterator[None]:
+def heard(url: str) -> AbstractContextManager[None]:
     """Until the block ends: a notification that nobody hears costs less."""
-    program = [sys.executable, "-m", "tests.bench.hearing", url]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            yield
-        finally:
-            process.kill()
+    return aside("hearing", url)
 
 
 if __name__ == "__main__":

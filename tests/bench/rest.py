@@ -12,7 +12,6 @@ from tests.bench.ground import Ground, Immich
 from tests.bench.library import folder
 from tests.bench.service import service
 
-_SETTLE_S = 5.0  # after the first scan, for what follows it a moment later
 _STATEMENT = re.compile(r"^[^\t\]]+\] LOG: +(?:statement|execute [^:]+): (.+(?:\n\t.*)*)", re.MULTILINE)
 
 
@@ -20,10 +19,10 @@ def idle(ground: Ground) -> Iterator[Figure]:
     """Over one minute, with 20,000 files in the folder."""
     ours, seconds = folder(ground), ground.sizes.idle_s
     with statements_logged(ours.immich), service(ours.immich, ours.person) as running:
-        time.sleep(min(_SETTLE_S, seconds))
+        running.until_quiet()
         logged = ground.cluster.folder / "log"
         before, told, began = running.usage(), logged.stat().st_size, time.monotonic()
-        time.sleep(seconds)
+        running.lives(seconds)
         took, after, resident = time.monotonic() - began, running.usage(), running.memory()
         with logged.open("rb") as file:
             file.seek(told)

@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ _STOP_S = 15.0
 _LOOK_S = 0.005
 _QUIET_S = 0.25  # without a turn of the processor, more or less: then nothing is under way
 _QUIET_SHARE = 0.1
+_NEVER = threading.Event()
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -29,7 +31,7 @@ def until(check: Callable[[], T], *, seconds: float = 300.0, every: float = _LOO
     deadline = time.monotonic() + seconds
     while not (value := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(every)
+        _NEVER.wait(every)
     return value
 
 
@@ -142,12 +144,18 @@ class Service:
 
     # --- what it is about ---
 
+    def lives(self, seconds: float) -> None:
+        """Return after so many seconds; AssertionError at once when it ends before."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+            raise AssertionError(self._path.read_text()[-2000:])
+
     def until_quiet(self) -> None:
         """Return when nothing is under way: it has used next to no processor for a moment."""
 
         def quiet() -> bool:
             before = self.usage().processor_s
-            time.sleep(_QUIET_S)
+            self.lives(_QUIET_S)
             return self.usage().processor_s - before < _QUIET_S * _QUIET_SHARE
 
         until(quiet)

@@ -99,18 +99,23 @@ async def test_what_left_the_folder_meanwhile_is_trashed_afterwards(sync: Harnes
     await sync.becomes(ONE, "trashed")
 
 
-async def test_a_pause_outlives_the_service_and_what_it_notes_at_its_start(sync: Harness) -> None:
-    bob = await sync.add_person("bob@example.org")
-    await sync.start()
-    await pause(sync, bob)
-    await synced(sync, sync)
-    await sync.stop()
+async def starts_without(sync: Harness, bob: Person) -> None:
+    """The service starts; what others put into their folders is uploaded, and what he does is not."""
     bob.put("a.png", ONE)
     await sync.start(wait=False)
     await synced(sync, sync)
     sync.put("b.png", TWO)
     await sync.becomes(TWO, "active")
     assert await bob.status(ONE) is None
+
+
+async def test_a_pause_outlives_the_service_and_what_it_notes_at_its_start(sync: Harness) -> None:
+    bob = await sync.add_person("bob@example.org")
+    await sync.start()
+    await pause(sync, bob)
+    await synced(sync, sync)
+    await sync.stop()
+    await starts_without(sync, bob)
     # As a service does that began to sync them just when they were paused.
     await sync.owner().store.end_problems(OwnerId(bob.user))
     assert await Owners(sync.connection).paused() == {bob.user}
@@ -124,12 +129,7 @@ async def test_a_pause_of_a_user_who_was_never_synced_holds(sync: Harness) -> No
     await sync.stop()
     await sync.connection.execute("delete from immich_dbsync_v1.owners where owner_id = $1", bob.user)
     await pause(sync, bob)
-    bob.put("a.png", ONE)
-    await sync.start(wait=False)
-    await synced(sync, sync)
-    sync.put("b.png", TWO)
-    await sync.becomes(TWO, "active")
-    assert await bob.status(ONE) is None
+    await starts_without(sync, bob)
 
 
 async def test_a_pause_whose_notification_was_lost_is_found(quick: Harness) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -42,6 +43,18 @@ async def sidecar_in_immich(sync: Harness, content: bytes) -> bytes | None:
         """select path from asset_file where "assetId" = $1 and type = 'sidecar'""", await sync.asset(content)
     )
     return await asyncio.to_thread(Path(path).read_bytes) if path is not None else None
+
+
+async def taken_with_its_sidecar(sync: Harness) -> UUID:
+    """A picture that was trashed in Immich; it and its sidecar are in quarantine. Its asset."""
+    sync.put("IMG.jpg", ONE)
+    sync.put("IMG.jpg.xmp", XMP)
+    await sync.start()
+    asset = await sync.asset(ONE)
+    await sync.trash(asset)
+    await sync.gone("IMG.jpg.xmp")
+    await sync.idle()
+    return asset
 
 
 @both_names
@@ -216,13 +229,7 @@ async def test_sidecar_that_two_pictures_share_leaves_when_both_leave_at_once(sy
 @pytest.mark.parametrize("there", [XMP, XMP_2], ids=["the same", "another"])
 async def test_sidecar_whose_place_is_taken_comes_back_beside_it(sync: Harness, there: bytes) -> None:
     """Not a second time where the same one is there."""
-    sync.put("IMG.jpg", ONE)
-    sync.put("IMG.jpg.xmp", XMP)
-    await sync.start()
-    asset = await sync.asset(ONE)
-    await sync.trash(asset)
-    await sync.gone("IMG.jpg.xmp")
-    await sync.idle()
+    asset = await taken_with_its_sidecar(sync)
     sync.put("IMG.jpg.xmp", there)
     await sync.restore(asset)
     await sync.there("IMG.jpg", ONE)
@@ -252,13 +259,7 @@ async def test_sidecar_that_comes_back_is_compared_with_no_larger_file(
     sync: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which may be one of terabytes: nothing else of its owner would go on for hours."""
-    sync.put("IMG.jpg", ONE)
-    sync.put("IMG.jpg.xmp", XMP)
-    await sync.start()
-    asset = await sync.asset(ONE)
-    await sync.trash(asset)
-    await sync.gone("IMG.jpg.xmp")
-    await sync.idle()
+    asset = await taken_with_its_sidecar(sync)
     sync.put("IMG.jpg.xmp", XMP + XMP)
     monkeypatch.setattr(os, "preadv", lambda *_: pytest.fail("it is read"))
     await sync.restore(asset)
