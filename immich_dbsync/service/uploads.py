@@ -167,12 +167,13 @@ async def _new_asset(sync: OwnerSync, job: Job) -> AssetId | None:
     if asset.status is Status.TRASHED:
         source = job.records[0]
         await sync.store.begin_send(sync.owner, Sent(source.path, source.content, source.stat.size))
+        # First, because what the request brings about is seen before its answer, which may be lost.
+        await sync.store.supersede(sync.owner, [asset.id])
         try:
             await sync.server.restore(sync.key, [asset.id])
         except api.BatchRefused:
             return None
         await sync.store.end_requests(sync.owner, [asset.id])
-        await sync.store.supersede(sync.owner, [asset.id])
         [asset] = (await sync.library.assets(sync.owner, [asset.id], [])).values() or [asset]
     return asset.id if asset.status is Status.ACTIVE else None
 

@@ -330,6 +330,20 @@ async def test_row_09_an_edit_that_is_undone_brings_the_old_asset_back(sync: Har
     assert sync.files() == {"a.png": ONE}
 
 
+async def test_row_09_to_a_content_that_was_trashed_puts_nothing_back_besides(sync: Harness) -> None:
+    sync.put("a.png", ONE)
+    sync.put("b.png", TWO)
+    await sync.start()
+    await sync.trash(await sync.asset(TWO))
+    await sync.gone("b.png")
+    sync.immich.faults.lose_answer_next = 1
+    sync.put("a.png", TWO)
+    await sync.becomes(ONE, "trashed")
+    await sync.idle()
+    assert await sync.tied("a.png") == await sync.asset(TWO)
+    assert sync.files() == {"a.png": TWO}
+
+
 async def test_row_09_to_a_content_that_immich_has_needs_no_upload(sync: Harness) -> None:
     sync.put("a.png", ONE)
     await sync.start()
