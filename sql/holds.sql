@@ -1,8 +1,9 @@
 -- What waits for a person, and what a command asks of the service that runs.
 
 -- name: synced_count
--- $1 owner.
-select count(*) as synced from immich_dbsync_v1.records where owner_id = $1 and asset_id is not null
+-- No more are counted than bear on the answer: a folder may be large. $1 owner, $2 the most.
+select count(*) as synced
+from (select from immich_dbsync_v1.records where owner_id = $1 and asset_id is not null limit $2::bigint) r
 
 -- name: emptied
 -- Which of these folders hold no synced file but those at some paths. $1 owner, $2 folders (empty: the root), $3 paths.

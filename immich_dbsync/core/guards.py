@@ -1,5 +1,6 @@
 """When so much is deleted at once that a person should look first. Small predicates; who counts is elsewhere."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ class Limits:
     def exceeded(self, deletions: int, synced: int) -> bool:
         """Whether so many deletions are too many for an owner with so many synced files (before the deletions)."""
         return deletions > self.minimum and deletions > self.fraction * synced
+
+    def enough(self, deletions: int) -> int:
+        """With how many synced files so many deletions are surely not too many, so that nobody need count further."""
+        return math.ceil(deletions / self.fraction) + 1 if self.fraction else deletions
 
 
 FROM_FOLDER = Limits(25, 0.2)

@@ -136,6 +136,19 @@ class Root:
             raise OtherDevice(path)
         return stat_of(status)
 
+    def absent(self, path: RelPath) -> bool:
+        """Whether nothing at all is at ``path``, no folder or link either; False where that can't be told."""
+        try:
+            parent, name = self.open_parent(path)
+        except OSError as error:
+            return error.errno in GONE
+        try:
+            return status_at(parent, name) is None
+        except OSError:
+            return False
+        finally:
+            os.close(parent)
+
     def born(self, path: RelPath) -> int | None:
         """When the inode at ``path`` was made, in nanoseconds since 1970; None where that is not to be had."""
         try:

@@ -22,7 +22,8 @@ from immich_dbsync.immich.api import Server
 from immich_dbsync.service import listener as dedicated
 from immich_dbsync.service.listener import ConnectionLost
 from immich_dbsync.service.notify import Notifier
-from immich_dbsync.service.session import Session, connected
+from immich_dbsync.service.pools import connected
+from immich_dbsync.service.session import Session
 from immich_dbsync.settings import Settings
 
 log = structlog.get_logger()
@@ -107,9 +108,9 @@ async def _sessions(settings: Settings, stopping: asyncio.Event, notifier: Notif
         while True:
             since = math.inf
             try:
-                async with connected(settings) as (pool, listener):
+                async with connected(settings) as (pools, listener):
                     log.info("database.connected")
-                    session = Session(settings, pool, listener, server)
+                    session = Session(settings, pools, listener, server)
                     found = await session.prepare(first=not started)
                     started, since = True, loop.time()
                     state.session, state.waits_for = session, ""

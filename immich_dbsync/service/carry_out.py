@@ -151,6 +151,7 @@ class Hands:
         """Rows 4 and 7: move files to quarantine after a last look; returns those that could not be moved."""
         entries, failed = await to_the_end(self._quarantine, view, actions)
         await self.store.add_entries(self.owner, entries)
+        self.known.taken.update(entry.path for entry in entries)
         whys = {action.path: action for action in actions}
         deeds = [Deed("quarantine", _cause(whys.get(e.path)), e.path, e.asset_id) for e in entries]
         await self.store.remember(self.owner, deeds)
@@ -187,6 +188,7 @@ class Hands:
     async def put_back(self, actions: Sequence[PutBack]) -> list[Entry]:
         """Row 15: move files back to where they were, or beside it; returns those that could not be moved."""
         back, ended, kept, failed = await to_the_end(self._put_back, actions)
+        self.known.taken.difference_update(record.path for _, record in back)
         records = [record for _, record in back if record.asset_id is not None]
         await self.store.upsert(self.owner, records, [entry.id for entry, _ in back])
         why = "its asset was restored in Immich"

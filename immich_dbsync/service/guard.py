@@ -63,11 +63,8 @@ class Guard:
         """Why these deletions are to wait for a person; None when they may be carried out."""
         past = await self._still(direction)
         total = {*paths, *(each.path for each in past)}
-        if len(total) > self._limits[direction].minimum:
-            # What was carried out has no record any more, and was synced before.
-            synced = await self.holds.synced(self.owner) + sum(not each.held for each in past)
-            if self._limits[direction].exceeded(len(total), synced):
-                return Why.TOO_MANY
+        if await self._too_many(direction, len(total), past):
+            return Why.TOO_MANY
         if direction is Direction.FOLDER and (large := large_folders(total)):
             return Why.EMPTIED if await self.holds.emptied(self.owner, large, total) else None
         return None
@@ -79,14 +76,21 @@ class Guard:
         """
         past = await self._still(Direction.IMMICH)
         lost = await self.holds.lost(self.owner, assets)
-        total = lost + len(past)
-        synced = await self.holds.synced(self.owner) + sum(not each.held for each in past)
-        if not lost or not self._limits[Direction.IMMICH].exceeded(total, synced):
+        if not lost or not await self._too_many(Direction.IMMICH, lost + len(past), past):
             return False
         hold = await self.open(Direction.IMMICH, Why.TOO_MANY)
         await self.holds.add_lost(self.owner, hold, assets)
         log.warning("hold.opened", owner=str(self.owner), hold=hold, direction="immich", files=lost)
         return True
+
+    async def _too_many(self, direction: Direction, total: int, past: Collection[_Past]) -> bool:
+        """Whether so many deletions, those of this pass among them, are too many for what the owner has."""
+        limits = self._limits[direction]
+        if total <= limits.minimum:
+            return False
+        carried_out = sum(not each.held for each in past)  # has no record any more, and was synced before
+        most = max(limits.enough(total) - carried_out, 0)
+        return limits.exceeded(total, await self.holds.synced(self.owner, most) + carried_out)
 
     async def open(self, direction: Direction, why: Why) -> int:
         """The hold that deletions of this pass belong to."""

@@ -49,7 +49,7 @@ class Listener:
         self.missed = asyncio.Event()
         self.asked = asyncio.Event()
         self.users = asyncio.Event()
-        self._paused: object = None  # who is paused, as the last heartbeat saw it
+        self.paused: frozenset[OwnerId] = frozenset()  # when it was last read whom to sync
         self._lost = asyncio.Event()
         self.on_frozen: Callable[[], None] = lambda: None
         """Ends what else may wait for the frozen server; a question that is cancelled waits for its answer."""
@@ -108,8 +108,7 @@ class Listener:
                 self.asked.set()
             if found["waiting"] or found["asked"]:
                 self.news.set()
-            if found["paused"] != self._paused:
-                self._paused = found["paused"]
+            if self.paused != {*found["paused"]}:
                 self.users.set()
 
 

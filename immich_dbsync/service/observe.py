@@ -44,6 +44,7 @@ class Known:
     identified: dict[RelPath, Hashed] = field(default_factory=dict)  # hashed, not yet looked at again
     gone_since: dict[RelPath, float] = field(default_factory=dict)  # of the caller's clock
     sizes_in_hand: Callable[[], frozenset[int]] = frozenset  # of files that wait to be hashed
+    taken: set[RelPath] = field(default_factory=set)  # by us to quarantine, until the watch tells that they are gone
     unfamiliar: Why | None = None  # FIRST_SIGHT or SETTINGS_CHANGED until a full scan is worked off
     scanning: bool = False  # a file that is missing may be about to turn up elsewhere
     may_copy: bool = True  # until the server says that the key may not

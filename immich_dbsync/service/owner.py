@@ -56,6 +56,14 @@ class OwnerSync:
         """Have these paths looked at, ``after`` that many seconds."""
         self.todo.hint(paths, after=after)
 
+    async def heard(self, paths: frozenset[RelPath]) -> None:
+        """The watch tells of these paths: have them looked at, but for those whose going is our own doing."""
+        taken = paths & self.known.taken
+        self.known.taken -= taken
+        if taken:
+            paths -= await asyncio.to_thread(lambda: {path for path in taken if self.root.absent(path)})
+        self.hint(paths)
+
     def scan(self, prefix: bytes = b"") -> None:
         """Have everything at and below ``prefix`` compared with its records; ``b""`` is the whole root."""
         self.to_scan.add(prefix)
@@ -165,6 +173,7 @@ class OwnerSync:
             await self.dispatch.sweep_once()
             in_hand = self.queues.in_hand()
             seen = await self.parts.observer.look(paths, assets, entries, last=last)
+            self.known.taken.difference_update((*seen.view.files, *seen.view.records))
             whole = reconcile(seen.view)
             self.todo.looked_at((*paths, *seen.view.records))
             plan, later = self.dispatch.doable(whole, in_hand)

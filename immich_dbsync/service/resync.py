@@ -9,7 +9,8 @@ import asyncpg
 from immich_dbsync.immich.api import Server
 from immich_dbsync.service.accounts import Account
 from immich_dbsync.service.asks import RESYNC, Answers
-from immich_dbsync.service.session import Session, connected
+from immich_dbsync.service.pools import connected
+from immich_dbsync.service.session import Session
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.holds import Holds
 from immich_dbsync.store.state import held_locks
@@ -59,9 +60,9 @@ async def alone(
 
         async with (
             Server(str(settings.server_url), connections=settings.uploads + 4) as server,
-            connected(settings) as (pool, listener),
+            connected(settings) as (pools, listener),
         ):
-            await Session(settings, pool, listener, server).once(account, compare)
+            await Session(settings, pools, listener, server).once(account, compare)
     return results
 
 

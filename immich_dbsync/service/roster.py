@@ -50,7 +50,7 @@ class Roster:
         self._unusable = unusable
         if first and not found:
             raise KeyRefused(unusable[0] + ".")
-        paused = await self._owners.paused()
+        self._listener.paused = paused = await self._owners.paused()
         self._found = [account for account in found if account.owner.id not in paused]
         return self._found
 

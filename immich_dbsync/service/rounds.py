@@ -164,7 +164,7 @@ class Rounds:
                 sync.scan()
             # A file that changed while it was sent has failed for no reason that lasts.
             sync.todo.forget_failures(hints.paths)
-            sync.hint(hints.paths)
+            await sync.heard(hints.paths)
         raise RootLost(Health.MISSING)
 
     async def _mind_health_forever(self) -> None:

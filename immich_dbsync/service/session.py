@@ -7,11 +7,9 @@ that is in hand; the next one begins as after a restart, which has to be right a
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import structlog
@@ -28,23 +26,22 @@ from immich_dbsync.service.accounts import Account
 from immich_dbsync.service.asks import Answers
 from immich_dbsync.service.drain import Drain
 from immich_dbsync.service.gate import Gate
-from immich_dbsync.service.listener import LOST, ConnectionLost, Listener, listening
+from immich_dbsync.service.listener import LOST, ConnectionLost, Listener
 from immich_dbsync.service.observe import Known, Observer, RootLost
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.parts import Parts
+from immich_dbsync.service.pools import Pools
 from immich_dbsync.service.roster import Crew, Roster
 from immich_dbsync.service.rounds import Rounds, catch_up, foreign_root
 from immich_dbsync.service.rules import Rules, rules_of
 from immich_dbsync.service.workers import Workers
 from immich_dbsync.settings import Settings
-from immich_dbsync.store import install
 from immich_dbsync.store.holds import Holds
 from immich_dbsync.store.owners import Owners
 from immich_dbsync.store.records import OwnerRow, Store
 
 log = structlog.get_logger()
 
-_CONNECTIONS = 8  # to the database, beside the one that listens
 _ROOT_RETRY_S = 10.0  # until a missing root is looked for again
 _STANDBY_S = 2.0  # until another try to become the service of an owner whom another instance has
 _DATABASE = (ConnectionLost, DatabaseUnreachable, asyncpg.PostgresError, asyncpg.InterfaceError, *LOST)
@@ -60,11 +57,9 @@ class _Done(Exception):
 class Session:
     """One database connection's worth of service."""
 
-    def __init__(
-        self, settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]", listener: Listener, server: Server
-    ) -> None:
+    def __init__(self, settings: Settings, pools: Pools, listener: Listener, server: Server) -> None:
         self._settings = settings
-        self._pool = pool
+        self._pools, pool = pools, pools.work
         self._listener = listener
         self._server = server
         self._library = Library(pool)
@@ -251,8 +246,8 @@ class Session:
             root_id=root_id,
             stfolders=folders,
             rules=self._rules,
-            store=self._store,
-            library=self._library,
+            store=Store(self._pools.looks),
+            library=Library(self._pools.looks),
             known=known,
         )
         sync = OwnerSync(
@@ -319,48 +314,3 @@ def _sentence(errors: BaseExceptionGroup[Exception], path: Path) -> str:
     if isinstance(first, RootLost):
         return f"{str(path)!r} is {first.health.value}: mount or put back the folder; nothing is removed meanwhile"
     return str(first)
-
-
-async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
-    """A connection for the pool; an OSError is told from one of a folder."""
-    try:
-        return await asyncpg.connect(*arguments, **options)
-    except OSError as error:
-        raise DatabaseUnreachable(f"PostgreSQL does not answer: {error}") from error
-
-
-async def _keep_as_it_is(_: object) -> None:
-    """Nothing of ours changes a connection's state, and resetting it would cost a round trip for every query."""
-
-
-@asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[tuple["asyncpg.Pool[asyncpg.Record]", Listener]]:
-    """LISTEN on a connection of its own, then see to the triggers, then open the pool for everything else."""
-    url = settings.require_database_url()
-    async with listening(url, settings.heartbeat) as listener:
-        report = await asyncio.to_thread(install.install, url)
-        for change in report.changed:
-            log.info("triggers.mended", what=change)
-        for warning in report.warnings:
-            log.warning("triggers.warning", what=warning)
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=_CONNECTIONS,
-            command_timeout=120,
-            reset=_keep_as_it_is,
-            connect=_connect,
-            server_settings={
-                "application_name": "immich-dbsync",
-                # A commit of ours that a crash of PostgreSQL undoes is found again like one that was never made, and
-                # Immich's own commits stay as durable as they are.
-                "synchronous_commit": "off",
-                # Nothing of ours holds a transaction open; should a bug do so, it must not keep Immich's dump waiting.
-                "idle_in_transaction_session_timeout": "10000",
-            },
-        )
-        listener.on_frozen = pool.terminate
-        try:
-            yield pool, listener
-        finally:
-            pool.terminate()  # nothing is under way that should be waited for, and a frozen server would never answer

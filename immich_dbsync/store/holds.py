@@ -55,9 +55,9 @@ class Holds:
 
     # --- counting ---
 
-    async def synced(self, owner: OwnerId) -> int:
-        """How many files of the owner are tied to an asset."""
-        return int(await self._value("synced_count", owner))
+    async def synced(self, owner: OwnerId, most: int) -> int:
+        """How many files of the owner are tied to an asset; ``most`` where it is at least so many."""
+        return int(await self._value("synced_count", owner, most))
 
     async def emptied(
         self, owner: OwnerId, folders: Collection[bytes], without: Collection[RelPath]

@@ -25,11 +25,12 @@ from immich_dbsync.disk.hashing import Hashed, hash_file, xxh3_of_file
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
 from immich_dbsync.model import Decision, OwnerId, RelPath, Sha1, Xxh3
-from immich_dbsync.service import drain, hashing, roster, session, sizes, uploads, workers
+from immich_dbsync.service import drain, hashing, pools, roster, session, sizes, uploads, workers
 from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.owner import OwnerSync
+from immich_dbsync.service.pools import connected
 from immich_dbsync.service.queues import Unread
-from immich_dbsync.service.session import Session, connected
+from immich_dbsync.service.session import Session
 from immich_dbsync.service.uploads import send_unread
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.holds import HoldRow, Holds
@@ -45,7 +46,8 @@ _STOP_S = 20.0
 # Waits that only spare work, or are for somebody to mend something.
 # And fewer connections: each is a process that has to learn the catalogue anew.
 _SHORTER: tuple[tuple[object, str, object], ...] = (
-    (session, "_CONNECTIONS", 3),
+    (pools, "_WORK", 3),
+    (pools, "_LOOKS", 1),
     (workers, "_AFTERWARDS_S", 0.02),
     (sizes, "_FRESH_S", 0.02),
     (sizes, "_REST", 1),
@@ -341,9 +343,9 @@ class Harness(Person):
         settings = self.settings()
         async with (
             api.Server(str(settings.server_url), connections=8) as immich,
-            connected(settings) as (pool, listener),
+            connected(settings) as (pools, listener),
         ):
-            self.session = Session(settings, pool, listener, immich)
+            self.session = Session(settings, pools, listener, immich)
             await self.session.run(await self.session.prepare(first=True))
 
     async def stop(self) -> None:

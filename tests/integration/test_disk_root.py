@@ -346,3 +346,12 @@ def test_without_renameat2_nothing_is_replaced_either(
     at.rename_at(root.fd, b"x.jpg", root.fd, b"new.jpg")
     at.rename_at(root.fd, b"a", root.fd, b"b")
     assert sorted(each.name for each in folder.iterdir()) == ["b", "new.jpg", "taken.jpg"]
+
+
+def test_absent_means_that_nothing_at_all_is_there(folder: Path, root: Root) -> None:
+    (folder / "link.jpg").symlink_to("nowhere")
+    (folder / "folder.jpg").mkdir()
+    (folder / "file").write_bytes(b"")
+    there = [b"a/x.jpg", b"link.jpg", b"folder.jpg", b"file"]
+    assert not any(root.absent(RelPath(path)) for path in there)
+    assert all(root.absent(RelPath(path)) for path in (b"x.jpg", b"a/y.jpg", b"b/x.jpg", b"file/x.jpg"))

@@ -164,7 +164,7 @@ async def test_while_the_server_is_down_new_files_are_hashed(sync: Harness, monk
 
 async def test_the_librarys_sizes(sync: Harness) -> None:
     await sync.start()
-    store, now = Store(sync.session._pool), [0.0]  # type: ignore[union-attr]
+    store, now = Store(sync.session._pools.work), [0.0]  # type: ignore[union-attr]
     sizes = LibrarySizes(sync.user, store, lambda: now[0])  # type: ignore[arg-type]
 
     async def lack(size: int) -> bool:

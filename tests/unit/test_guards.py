@@ -31,3 +31,12 @@ def test_a_folder_counts_with_all_below_it() -> None:
     assert large_folders(paths) == []
     assert large_folders([*paths, RelPath(b"a/c.jpg")]) == [b"", b"a"]
     assert large_folders([*paths, RelPath(b"a/b/c.jpg")]) == [b"", b"a", b"a/b"]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0])
+def test_counting_no_further_than_enough_gives_the_same_answer(fraction: float) -> None:
+    limits = Limits(3, fraction)
+    for deletions in range(60):
+        most = limits.enough(deletions)
+        for synced in range(700):
+            assert limits.exceeded(deletions, synced) is limits.exceeded(deletions, min(synced, most))

@@ -1,0 +1,95 @@
+"""A session's connections to the database: one listens, few answer what decisions rest on, others do all the rest."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import structlog
+
+from immich_dbsync.errors import DatabaseUnreachable
+from immich_dbsync.service.listener import Listener, listening
+from immich_dbsync.settings import Settings
+from immich_dbsync.store import install
+
+log = structlog.get_logger()
+
+_WORK = 8  # connections, at most
+_LOOKS = 4
+_AS_ALL = {
+    "application_name": "immich-dbsync",
+    # A commit of ours that a crash of PostgreSQL undoes is found again like one that was never made, and Immich's own
+    # commits stay as durable as they are.
+    "synchronous_commit": "off",
+    # Nothing of ours holds a transaction open; should a bug do so, it must not keep Immich's dump waiting.
+    "idle_in_transaction_session_timeout": "10000",
+    # What compiling a plan costs is more than it can save for any statement of ours.
+    "jit": "off",
+}
+_LOOKING = {
+    # Planning these anew for each look takes longer than answering them: each has one plan that is right for one path
+    # as well as for thousands, along the indexes.
+    "plan_cache_mode": "force_generic_plan",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """``looks`` answers what bears on decisions, so that no long work keeps a deletion waiting; ``work`` all else."""
+
+    work: "asyncpg.Pool[asyncpg.Record]"
+    looks: "asyncpg.Pool[asyncpg.Record]"
+
+    def terminate(self) -> None:
+        """End all connections at once: a server that is frozen would never answer."""
+        self.work.terminate()
+        self.looks.terminate()
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[tuple[Pools, Listener]]:
+    """LISTEN on a connection of its own, then see to the triggers, then open the pools for everything else."""
+    url = settings.require_database_url()
+    async with listening(url, settings.heartbeat) as listener:
+        report = await asyncio.to_thread(install.install, url)
+        for change in report.changed:
+            log.info("triggers.mended", what=change)
+        for warning in report.warnings:
+            log.warning("triggers.warning", what=warning)
+        work = await _pool(url, _WORK, {})
+        try:
+            pools = Pools(work, await _pool(url, _LOOKS, _LOOKING))
+        except BaseException:
+            work.terminate()
+            raise
+        listener.on_frozen = pools.terminate
+        try:
+            yield pools, listener
+        finally:
+            pools.terminate()  # nothing is under way that should be waited for
+
+
+async def _pool(url: str, most: int, settings: dict[str, str]) -> "asyncpg.Pool[asyncpg.Record]":
+    return await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=most,
+        command_timeout=120,
+        reset=_keep_as_it_is,
+        connect=_connect,
+        server_settings=_AS_ALL | settings,
+    )
+
+
+async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection for a pool; an OSError is told from one of a folder."""
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except OSError as error:
+        raise DatabaseUnreachable(f"PostgreSQL does not answer: {error}") from error
+
+
+async def _keep_as_it_is(_: object) -> None:
+    """Nothing of ours changes a connection's state, and resetting it would cost a round trip for every query."""

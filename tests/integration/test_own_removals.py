@@ -1,0 +1,66 @@
+"""What the service takes out of a folder itself, the watch tells of as well: that is no news; what follows is."""
+
+import pytest
+
+from immich_dbsync.store.records import Store
+from tests.integration.harness import Harness, picture, until
+
+ONE, TWO, THREE = picture(1), picture(2), picture(3)
+
+
+async def _told_of(sync: Harness) -> None:
+    async def told() -> bool:
+        return not sync.owner().known.taken
+
+    await until(told)
+    await sync.idle()
+
+
+async def test_a_file_that_was_taken_is_not_looked_at_again(sync: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    folders = Store.folders
+
+    async def noted(self: Store, *arguments: object) -> object:
+        asked.append(arguments)
+        return await folders(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "folders", noted)
+    sync.put("a.png", ONE)
+    sync.put("b.png", TWO)
+    await sync.start()
+    await sync.idle()
+    await sync.trash(await sync.asset(ONE))
+    await sync.gone("a.png")
+    await _told_of(sync)
+    assert not asked
+
+
+async def test_what_comes_to_the_place_of_a_taken_file_and_leaves_it_again_is_seen(sync: Harness) -> None:
+    sync.put("a.png", ONE)
+    sync.put("b.png", TWO)
+    await sync.start()
+    await sync.idle()
+    await sync.trash(await sync.asset(ONE))
+    await sync.gone("a.png")
+    sync.put("a.png", THREE)
+    await sync.becomes(THREE, "active")
+    await sync.tied("a.png")
+    assert not sync.owner().known.taken
+    sync.path("a.png").unlink()
+    await sync.becomes(THREE, "trashed")
+
+
+async def test_a_file_that_came_back_and_is_deleted_is_no_removal_of_ours(sync: Harness) -> None:
+    sync.put("a.png", ONE)
+    sync.put("b.png", TWO)
+    await sync.start()
+    await sync.idle()
+    asset = await sync.asset(ONE)
+    await sync.trash(asset)
+    await sync.gone("a.png")
+    await sync.restore(asset)
+    await sync.there("a.png", ONE)
+    await sync.tied("a.png")
+    assert not sync.owner().known.taken
+    sync.path("a.png").unlink()
+    await sync.becomes(ONE, "trashed")
