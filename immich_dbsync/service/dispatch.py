@@ -26,7 +26,7 @@ from immich_dbsync.core.actions import (
     paths_of,
 )
 from immich_dbsync.core.view import View
-from immich_dbsync.model import AssetId, Direction, Entry, File, Record, RelPath
+from immich_dbsync.model import AssetId, Content, Direction, Entry, File, Record, RelPath
 from immich_dbsync.service.carry_out import Hands
 from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.parts import Parts
@@ -93,7 +93,7 @@ class Dispatch:
     def doable(self, plan: Sequence[Action], in_hand: Set[RelPath]) -> tuple[list[Action], list[Upload]]:
         """The plan without what touches a path that a worker has in hand: that is looked at again afterwards.
 
-        ``in_hand``: those that one had when the look began, for what it wrote since is not in the view.
+        ``in_hand``: those that one had when the look began.
 
         Also uploads, by their other paths, of which another path is uploading.
         """
@@ -138,7 +138,7 @@ class Dispatch:
         failed += await self._do_quarantined(plan)
         await self._remember(view, [*plan, *later])
         for upload in later:
-            self._todo.wait_behind(upload.content, upload.paths)
+            self._wait_behind(upload.content, upload.paths)
         for action in plan:
             if isinstance(action, Upload | Replace):
                 self._upload_later(view, action)
@@ -222,11 +222,17 @@ class Dispatch:
     def _upload_later(self, view: View, action: Upload | Replace) -> None:
         paths = paths_of(action)
         size = view.files[paths[0]].stat.size
-        if size in self._queues.unread:  # it may be the same picture
-            self._todo.wait_behind(size, paths)
+        if size in self._queues.unread or size in self._queues.ended:  # it may be the same picture
+            self._wait_behind(size, paths)
             return
         records = tuple(self.hands.record(view, path, action.content, None) for path in paths)
         self._queues.upload(Job(records, action if isinstance(action, Replace) else None))
+
+    def _wait_behind(self, sent: Content | int, paths: Sequence[RelPath]) -> None:
+        if sent in self._queues.ended:  # what came of it is not in this look's view
+            self._todo.hint(paths)
+        else:
+            self._todo.wait_behind(sent, paths)
 
     def _identify_later(self, files: Sequence[File]) -> None:
         """Hash these files when they have been left in peace for long enough."""

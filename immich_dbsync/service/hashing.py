@@ -62,10 +62,11 @@ class Hashing:
         Only while it would be sent at once: what has to wait is hashed meanwhile, and then its record says so.
         """
         sync, queues = self._sync, self._sync.queues
-        waits = sync.parts.gate.reason is not None or queues.key_refused.on() or queues.quota_used_up.on()
-        if waits or sync.todo.has_failed(path) or queues.sizes[size] > 1:
+        if not await self._library_sizes.lack(size):
             return False
-        return await self._library_sizes.lack(size)
+        # Asked last: in the meantime another file of this size may have been hashed, and be about to be sent.
+        waits = sync.parts.gate.reason is not None or queues.key_refused.on() or queues.quota_used_up.on()
+        return not (waits or sync.todo.has_failed(path) or queues.sizes[size] > 1 or size in queues.jobs)
 
     async def _identify(self, path: RelPath, size: int, *, recorded: bool) -> Hashed:
         """The file's digests; where a recorded one has its size and it is a copy of that, without computing SHA-1."""

@@ -171,7 +171,7 @@ class OwnerSync:
         """Observe, decide and do: what was seen, all that was decided, the part that was seen to, and what stuck."""
         async with self._lock:
             await self.dispatch.sweep_once()
-            in_hand = self.queues.in_hand()
+            in_hand = self.queues.look_begins()
             seen = await self.parts.observer.look(paths, assets, entries, last=last)
             self.known.taken.difference_update((*seen.view.files, *seen.view.records))
             whole = reconcile(seen.view)

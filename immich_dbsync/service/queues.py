@@ -64,6 +64,8 @@ class Queues:
         self.sizes: Counter[int] = Counter()  # of files whose content is not known: `hashing`, and the Unread
         self.to_upload: asyncio.Queue[Job | Unread] = asyncio.Queue()
         self.unread: Counter[int] = Counter()  # sizes of the Unread alone, from being queued to being sent
+        self.jobs: Counter[int] = Counter()  # sizes of the Jobs, likewise
+        self.ended: set[Content | int] = set()  # uploads since the last look began: contents, and sizes of the Unread
         self.uploading: set[RelPath] = set()  # from being queued to being tied or given up
         self.to_trash: dict[RelPath, bool] = {}  # missing paths whose assets are to be trashed: approved by a person?
         self.trash_wanted = asyncio.Event()
@@ -93,6 +95,8 @@ class Queues:
         if isinstance(job, Unread):
             self.unread[job.size] += 1
             self.sizes[job.size] += 1
+        else:
+            self.jobs[job.size] += 1
         self.to_upload.put_nowait(job)
 
     def uploaded(self, job: Job | Unread) -> None:
@@ -101,6 +105,10 @@ class Queues:
         if isinstance(job, Unread):
             _take(self.unread, job.size)
             _take(self.sizes, job.size)
+            self.ended.add(job.size)
+        else:
+            _take(self.jobs, job.size)
+            self.ended.add(job.content)
 
     def request(self, plan: Sequence[Action]) -> None:
         """Have Immich asked for what only it can do."""
@@ -112,8 +120,9 @@ class Queues:
                 self.to_restore.add(action.path)
                 self.restore_wanted.set()
 
-    def in_hand(self) -> frozenset[RelPath]:
-        """The paths that a worker has in hand now."""
+    def look_begins(self) -> frozenset[RelPath]:
+        """The paths that a worker has in hand now: what it writes from now on may not be in the look's view."""
+        self.ended.clear()
         return frozenset((*self.hashing, *self.uploading))
 
     def backlog(self) -> int:

@@ -8,6 +8,8 @@ import pytest
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.model import OwnerId
 from immich_dbsync.service import listener, session
+from immich_dbsync.service.accounts import Account
+from immich_dbsync.service.roster import Roster
 from immich_dbsync.store.owners import Owners
 from tests.integration.harness import Harness, Person, harness, picture, until
 
@@ -130,6 +132,35 @@ async def test_a_pause_of_a_user_who_was_never_synced_holds(sync: Harness) -> No
     await sync.connection.execute("delete from immich_dbsync_v1.owners where owner_id = $1", bob.user)
     await pause(sync, bob)
     await starts_without(sync, bob)
+
+
+async def test_while_nobody_is_paused_or_resumed_no_heartbeat_has_the_users_read_again(
+    quick: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = Roster.read, list[bool]()
+
+    async def counted(roster: Roster, *, first: bool = False) -> list[Account]:
+        reads.append(first)
+        return await read(roster, first=first)
+
+    bob = await quick.add_person("bob@example.org")
+    await quick.start()
+    await pause(quick, bob)
+    await synced(quick, quick)
+    monkeypatch.setattr(Roster, "read", counted)
+    beats: set[object] = set()
+
+    async def five() -> bool:
+        beats.add(
+            await quick.connection.fetchval(
+                "select query_start from pg_stat_activity where application_name = $1 and datname = current_database()",
+                listener.APPLICATION,
+            )
+        )
+        return len(beats) > 5
+
+    await until(five)
+    assert reads == []
 
 
 async def test_a_pause_whose_notification_was_lost_is_found(quick: Harness) -> None:

@@ -1,14 +1,17 @@
 """A file whose size is nowhere in the library is hashed while it is sent: read once, and never sent twice."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from immich_dbsync.immich import api
+from immich_dbsync.model import OwnerId, RelPath
 from immich_dbsync.service import hashing, uploads
+from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.sizes import LibrarySizes
 from immich_dbsync.store.records import Store
 from tests.integration.harness import Harness, picture, until
@@ -80,6 +83,70 @@ async def test_many_copies_of_a_new_picture_are_sent_once(sync: Harness) -> None
     for number in range(20):
         assert await sync.tied(f"{number}.png") == await sync.asset(ONE)
     assert sync.requests == [UPLOAD]
+
+
+async def test_a_copy_of_what_is_about_to_be_sent_is_not_sent_besides(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of that size was known when it was asked for; when the answer came, the other file had been hashed."""
+    await sync.start()
+    size_seen, upload, queues = Store.size_seen, api.Server.upload, sync.syncs()[0].queues
+
+    async def sending_a() -> bool:
+        return b"a.png" in queues.uploading
+
+    async def done_with_b() -> bool:
+        return b"b.png" not in queues.hashing
+
+    async def slow_for_b(store: Store, owner: OwnerId, path: RelPath, size: int) -> tuple[bool, bool]:
+        answer = await size_seen(store, owner, path, size)
+        if path == b"b.png":
+            await until(sending_a)
+        return answer
+
+    async def after_b(*arguments: Any, **named: Any) -> api.Uploaded:
+        await until(done_with_b)
+        return await upload(*arguments, **named)
+
+    monkeypatch.setattr(Store, "size_seen", slow_for_b)
+    monkeypatch.setattr(api.Server, "upload", after_b)
+    sync.put("b.png", ONE)
+    sync.put("a.png", ONE)
+    assert await sync.tied("a.png") == await sync.tied("b.png") == await sync.asset(ONE)
+    assert sync.requests == [UPLOAD]
+
+
+async def test_a_copy_that_was_sent_during_the_look_at_the_other_is_found(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look began before the picture was in Immich, and ends when nothing is being sent any more."""
+    await sync.start()
+    size_seen, look, queues = Store.size_seen, Observer.look, sync.syncs()[0].queues
+    looking = asyncio.Event()
+
+    async def sent() -> bool:
+        return len(ONE) in queues.ended
+
+    async def slow_for_a(store: Store, owner: OwnerId, path: RelPath, size: int) -> tuple[bool, bool]:
+        answer = await size_seen(store, owner, path, size)
+        if path == b"a.png":
+            await looking.wait()
+        return answer
+
+    async def slow_at_b(observer: Observer, paths: Collection[RelPath] = (), *rest: Any, **named: Any) -> Seen:
+        seen = await look(observer, paths, *rest, **named)
+        if b"b.png" in paths and b"b.png" in observer.known.identified and not looking.is_set():
+            looking.set()
+            await until(sent)
+        return seen
+
+    monkeypatch.setattr(Store, "size_seen", slow_for_a)
+    monkeypatch.setattr(Observer, "look", slow_at_b)
+    sync.put("a.png", ONE)
+    sync.put("b.png", ONE)
+    assert await sync.tied("b.png") == await sync.asset(ONE)
+    assert sync.requests == [UPLOAD]
+    assert looking.is_set()
 
 
 async def test_a_new_file_that_changes_while_it_is_sent_leaves_nothing_behind(
