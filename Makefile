@@ -1,4 +1,4 @@
-# Verbs: demo, test, bench, faults, soak, mutants, lint, fix, lock, snap, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
+# Verbs: demo, test, bench, plans, faults, soak, mutants, lint, fix, lock, snap, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench faults soak soak-model soak-service mutants lint fix lock snap clean
+.PHONY: help demo test bench plans faults soak soak-model soak-service mutants lint fix lock snap clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(STAMP)  ## every test but the long ones, on real PostgreSQL servers, one
 
 bench: $(STAMP) ## how fast it is, each figure beside a floor of the same run; ONLY=name for a part, BENCH="--json FILE"
 	@$(BIN)/python -m tests.bench $(addprefix --only ,$(ONLY)) $(BENCH)
+
+plans: $(STAMP) ## every statement of the service at a million rows: does it read only what it needs?
+	$(BIN)/python -m pytest tests/integration/test_plans.py $(PYTEST)
 
 faults: $(STAMP) ## everything that can go wrong, the long ones too, with a table of what was survived
 	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal tests/faults $(PYTEST)

@@ -7,16 +7,24 @@ from (select from immich_dbsync_v1.records where owner_id = $1 and asset_id is n
 
 -- name: emptied
 -- Which of these folders hold no synced file but those at some paths. $1 owner, $2 folders (empty: the root), $3 paths.
-with without as materialized (select sha256(p) as hash from unnest($3::bytea[]) p)
-select f as folder from unnest($2::bytea[]) f
-where not exists (
-  select from immich_dbsync_v1.records r
-  where r.owner_id = $1 and r.asset_id is not null
-    and (f = ''::bytea
-         or substring(r.path, 1, 1000) >= substring(f || '/'::bytea, 1, 1000) and r.path > f || '/'::bytea
-         and substring(r.path, 1, 1000) <= substring(f || '0'::bytea, 1, 1000) and r.path < f || '0'::bytea)
-    and sha256(r.path) not in (select hash from without)
+-- Every path comes before 256 times the highest byte, for a name has 255 bytes at most. Asked for the first file in order
+-- (and not whether there is none), so that PostgreSQL goes along the index for each folder.
+with without as materialized (select sha256(p) as hash from unnest($3::bytea[]) p),
+folders as materialized (
+  select f as folder, case f when '' then f else f || '/'::bytea end as low,
+         case f when '' then decode(repeat('ff', 256), 'hex') else f || '0'::bytea end as high
+  from unnest($2::bytea[]) f
 )
+select folder from folders
+where (
+  select true from immich_dbsync_v1.records r
+  where r.owner_id = $1 and r.asset_id is not null
+    and substring(r.path, 1, 1000) >= substring(low, 1, 1000) and r.path > low
+    and substring(r.path, 1, 1000) <= substring(high, 1, 1000) and r.path < high
+    and sha256(r.path) not in (select hash from without)
+  order by substring(r.path, 1, 1000)
+  limit 1
+) is null
 
 -- name: hold_open
 -- Begin a hold. $1 owner, $2 direction, $3 reason.

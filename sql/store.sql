@@ -110,24 +110,22 @@ left join immich_dbsync_v1.holds h on h.id = r.hold_id
 where r.owner_id = $1 and r.sha1 in (select n.sha1 from near n union select s from unnest($4::bytea[]) s)
 
 -- name: record_page
--- One page of an owner's records in path order. $1 owner, $2 after this path, $3 before this path (null: no end), $4 rows.
+-- One page of an owner's records in path order. $1 owner, $2 after this path, $3 rows.
 select path, size, mtime_ns, ctime_ns, inode, racy
 from immich_dbsync_v1.records
 where owner_id = $1
   and substring(path, 1, 1000) >= substring($2::bytea, 1, 1000) and path > $2
-  and ($3::bytea is null or (substring(path, 1, 1000) <= substring($3, 1, 1000) and path < $3))
 order by substring(path, 1, 1000), path
-limit $4
+limit $3
 
 -- name: content_page
--- The same with what each file should hold. $1 owner, $2 after this path, $3 before this path (null: no end), $4 rows.
+-- The same with what each file should hold. $1 owner, $2 after this path, $3 rows.
 select path, size, mtime_ns, ctime_ns, inode, racy, xxh3, damaged
 from immich_dbsync_v1.records
 where owner_id = $1
   and substring(path, 1, 1000) >= substring($2::bytea, 1, 1000) and path > $2
-  and ($3::bytea is null or (substring(path, 1, 1000) <= substring($3, 1, 1000) and path < $3))
 order by substring(path, 1, 1000), path
-limit $4
+limit $3
 
 -- name: record_upsert
 -- $1 owner, $2 paths, $3 sizes, $4 mtimes, $5 ctimes, $6 inodes, $7 racy, $8 xxh3, $9 sha1, $10 asset ids, $11 problems,
@@ -164,7 +162,7 @@ where exists (
 
 -- name: entries_of_view
 -- What lies in quarantine for these assets, what may go back to these paths, and these entries. $1 owner, $2 asset ids,
--- $3 entry ids, $4 paths.
+-- $3 entry ids, $4 paths. Of the paths each is looked up by itself (offset 0): PostgreSQL expects too many entries at one.
 select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
        (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
 from immich_dbsync_v1.quarantine
@@ -175,10 +173,14 @@ select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, supersed
 from immich_dbsync_v1.quarantine
 where owner_id = $1 and id = any($3::bigint[])
 union
-select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
-       (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
-from immich_dbsync_v1.quarantine
-where owner_id = $1 and not superseded and sha256(path) in (select sha256(p) from unnest($4::bytea[]) p)
+select q.*
+from unnest($4::bytea[]) p cross join lateral (
+  select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
+         (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
+  from immich_dbsync_v1.quarantine
+  where owner_id = $1 and not superseded and sha256(path) = sha256(p)
+  offset 0
+) q
 
 -- name: all_entries
 -- $1 owner.
@@ -377,20 +379,20 @@ select path from immich_dbsync_v1.records where owner_id = $1 and damaged is not
 -- name: status
 -- One row for each owner whose folder is or was synced.
 select o.owner_id, o.enabled, o.problems, o.first_scan_at, o.last_scan_at, o.last_scan, o.summary, o.undecided,
-       (select count(*) from immich_dbsync_v1.records r
-        where r.owner_id = o.owner_id and r.asset_id is not null) as synced,
-       (select count(*) from immich_dbsync_v1.records r
-        where r.owner_id = o.owner_id and r.asset_id is null and r.problem is null) as waiting,
-       (select count(*) from immich_dbsync_v1.records r
-        where r.owner_id = o.owner_id and r.problem is not null) as refused,
-       (select count(*) from immich_dbsync_v1.records r
-        where r.owner_id = o.owner_id and r.damaged is not null) as damaged,
+       coalesce(r.synced, 0) as synced, coalesce(r.waiting, 0) as waiting, coalesce(r.refused, 0) as refused,
+       coalesce(r.damaged, 0) as damaged,
        (select count(*) from immich_dbsync_v1.holds h
         where h.owner_id = o.owner_id and h.closed_at is null and h.decision = 'waiting'
           and exists (select from immich_dbsync_v1.records r where r.hold_id = h.id)) as holds,
-       (select count(*) from immich_dbsync_v1.quarantine q where q.owner_id = o.owner_id) as quarantined,
-       (select count(*) from immich_dbsync_v1.events e where e.owner_id = o.owner_id) as events
+       coalesce(q.quarantined, 0) as quarantined, coalesce(e.events, 0) as events
 from immich_dbsync_v1.owners o
+left join (
+  select owner_id, count(asset_id) as synced, count(*) filter (where asset_id is null and problem is null) as waiting,
+         count(problem) as refused, count(damaged) as damaged
+  from immich_dbsync_v1.records group by owner_id
+) r using (owner_id)
+left join (select owner_id, count(*) as quarantined from immich_dbsync_v1.quarantine group by owner_id) q using (owner_id)
+left join (select owner_id, count(*) as events from immich_dbsync_v1.events group by owner_id) e using (owner_id)
 
 -- name: refused
 -- Some of an owner's files that were refused, and why. $1 owner, $2 rows.

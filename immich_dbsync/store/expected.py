@@ -21,6 +21,7 @@ class Part(Enum):
     """What install can put right without touching data, by the block of ``sql/schema/v1.sql`` that does it."""
 
     TABLES = "tables"
+    INDEXES = "indexes"
     FUNCTIONS = "functions"
     OWNER = "owner"
     TRIGGERS = "triggers"
@@ -78,6 +79,8 @@ def repairs(rows: Iterable[Row]) -> tuple[Part, ...]:
         return tuple(Part)
     wrong = {kind for (kind, name), expected in _EXPECTED.items() if found.get((kind, name)) != expected}
     needed = []
+    if "index" in wrong and wrong.isdisjoint({"table", "column"}):
+        needed.append(Part.INDEXES)
     if "function" in wrong:
         needed.append(Part.FUNCTIONS)
     if "owner" in wrong:
@@ -85,6 +88,15 @@ def repairs(rows: Iterable[Row]) -> tuple[Part, ...]:
     if "trigger" in wrong:
         needed.append(Part.TRIGGERS)
     return tuple(needed)
+
+
+def changed_indexes(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The names of our indexes that are other than they must be, and have to go before they are made anew."""
+    return tuple(
+        name
+        for kind, name, definition in rows
+        if kind == "index" and _EXPECTED.get((kind, name), definition) != definition
+    )
 
 
 def _named(key: tuple[str, str]) -> str:

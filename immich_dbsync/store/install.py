@@ -157,6 +157,8 @@ def _mend(connection: _Connection, situation: _Situation) -> tuple[str, ...]:
         # A function that is made anew belongs to whoever makes it.
         parts = tuple(part for part in Part if part in parts or part is Part.OWNER)
     before = expected.differences(rows)
+    for index in expected.changed_indexes(rows):
+        connection.execute(sql.block("schema/catalog", "drop_index").replace(':"index"', f'"{index}"'))
     for part in parts:
         connection.execute(sql.block("schema/v1", part.value))
     return before

@@ -7,6 +7,7 @@ column by column, so that a thousand rows cost one round trip.
 import json
 import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -163,13 +164,13 @@ class Store:
         return {RelPath(row["path"]): _record(row) for row in rows}
 
     async def record_page(self, owner: OwnerId, after: bytes, before: bytes | None, limit: int) -> list[Listed]:
-        """Up to ``limit`` records in byte order of their paths, after one path and before another."""
-        rows = await self._fetch("record_page", owner, after, before, limit)
+        """Up to ``limit`` records in byte order of their paths, after one path and before another (None: no end)."""
+        rows = _before(before, await self._fetch("record_page", owner, after, limit))
         return [Listed(RelPath(row["path"]), _stat(row), row["racy"]) for row in rows]
 
     async def content_page(self, owner: OwnerId, after: bytes, before: bytes | None, limit: int) -> list[Expected]:
         """The same, with what each file should hold."""
-        rows = await self._fetch("content_page", owner, after, before, limit)
+        rows = _before(before, await self._fetch("content_page", owner, after, limit))
         return [Expected(RelPath(r["path"]), _stat(r), r["racy"], Xxh3(r["xxh3"]), r["damaged"]) for r in rows]
 
     async def upsert(self, owner: OwnerId, records: Sequence[Record], ended_entries: Collection[int] = ()) -> None:
@@ -365,6 +366,13 @@ class Store:
 
 def _stat(row: asyncpg.Record) -> Stat:
     return Stat(row["size"], row["mtime_ns"], row["ctime_ns"], _unsigned(row["inode"]))
+
+
+def _before(end: bytes | None, rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
+    """The first of these rows in path order, up to a path. Asked of PostgreSQL it would read, and sort, all up to there
+    for each page.
+    """
+    return rows if end is None else rows[: bisect_left(rows, end, key=lambda row: row["path"])]
 
 
 def _record(row: asyncpg.Record) -> Record:

@@ -157,6 +157,9 @@ select found from (
 ) as all_of_it
 order by step, found
 
+-- name: drop_index
+drop index immich_dbsync_v1.:"index"
+
 -- name: remove
 -- Immich's table first: while we wait for it nothing of ours is locked, so that capture goes on. Once it is ours,
 -- our own tables must be free at once, or Immich would wait for us.

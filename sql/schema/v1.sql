@@ -36,15 +36,6 @@ create table immich_dbsync_v1.records (
   hold_id bigint,                     -- the hold that its deletion waits in
   damaged bytea                       -- XXH3 of other bytes that were found under an unchanged stat
 );
--- Hashed, because a path may be longer than an index entry can be.
-create unique index records_path on immich_dbsync_v1.records (owner_id, sha256(path));
--- A prefix of bounded length, in the order of a scan; what is equal there is sorted.
-create index records_order on immich_dbsync_v1.records (owner_id, substring(path, 1, 1000));
-create index records_asset on immich_dbsync_v1.records (asset_id);
-create index records_content on immich_dbsync_v1.records (owner_id, sha1);
-create index records_inode on immich_dbsync_v1.records (owner_id, inode); -- a moved file keeps its inode
-create index records_size on immich_dbsync_v1.records (owner_id, size); -- a copy keeps its size
-create index records_hold on immich_dbsync_v1.records (hold_id) where hold_id is not null;
 
 -- Files taken out of a folder. The files themselves say the same: quarantine/<location> mirrors the path.
 create table immich_dbsync_v1.quarantine (
@@ -62,9 +53,6 @@ create table immich_dbsync_v1.quarantine (
   gone boolean not null default false, -- that asset was deleted for good; its events and audit are not kept
   quarantined_at timestamptz not null default now()
 );
-create unique index quarantine_location on immich_dbsync_v1.quarantine (owner_id, sha256(location));
-create index quarantine_asset on immich_dbsync_v1.quarantine (asset_id);
-create index quarantine_path on immich_dbsync_v1.quarantine (owner_id, sha256(path)) where not superseded;
 
 -- Assets that we asked Immich to trash because their files were missing. Should one of the files be there after all,
 -- then it was not the user who deleted the asset.
@@ -97,7 +85,6 @@ create table immich_dbsync_v1.holds (
   decided_at timestamptz,
   closed_at timestamptz               -- when no record named it any more
 );
-create index holds_owner on immich_dbsync_v1.holds (owner_id) where closed_at is null;
 
 -- What a command asks of the service that runs, wherever that is.
 create table immich_dbsync_v1.asks (
@@ -109,7 +96,6 @@ create table immich_dbsync_v1.asks (
   done_at timestamptz,
   result jsonb
 );
-create index asks_owner on immich_dbsync_v1.asks (owner_id) where done_at is null;
 
 -- What happened to assets, written by our triggers. Processed and removed.
 create table immich_dbsync_v1.events (
@@ -119,7 +105,6 @@ create table immich_dbsync_v1.events (
   kind text not null,                 -- trashed, deleting, restored, deleted; overflow: older ones were dropped
   at timestamptz not null default clock_timestamp()
 );
-create index events_asset on immich_dbsync_v1.events (asset_id);
 
 -- What was done to what, when and why.
 create table immich_dbsync_v1.history (
@@ -131,7 +116,28 @@ create table immich_dbsync_v1.history (
   asset_id uuid,
   cause text not null
 );
-create index history_owner on immich_dbsync_v1.history (owner_id, id);
+
+-- name: indexes
+-- One that is missing is made; a changed one has been dropped before.
+-- Hashed, because a path may be longer than an index entry can be.
+create unique index if not exists records_path on immich_dbsync_v1.records (owner_id, sha256(path));
+-- A prefix of bounded length, in the order of a scan; what is equal there is sorted.
+create index if not exists records_order on immich_dbsync_v1.records (owner_id, substring(path, 1, 1000));
+create index if not exists records_asset on immich_dbsync_v1.records (asset_id);
+create index if not exists records_content on immich_dbsync_v1.records (owner_id, sha1);
+create index if not exists records_inode on immich_dbsync_v1.records (owner_id, inode); -- a moved file keeps its inode
+create index if not exists records_size on immich_dbsync_v1.records (owner_id, size); -- a copy keeps its size
+create index if not exists records_problem on immich_dbsync_v1.records (owner_id) where problem is not null;
+create index if not exists records_damaged on immich_dbsync_v1.records (owner_id) where damaged is not null;
+create index if not exists records_hold on immich_dbsync_v1.records (hold_id) where hold_id is not null;
+create unique index if not exists quarantine_location on immich_dbsync_v1.quarantine (owner_id, sha256(location));
+create index if not exists quarantine_asset on immich_dbsync_v1.quarantine (asset_id);
+create index if not exists quarantine_size on immich_dbsync_v1.quarantine (owner_id, size);
+create index if not exists quarantine_path on immich_dbsync_v1.quarantine (owner_id, sha256(path)) where not superseded;
+create index if not exists holds_owner on immich_dbsync_v1.holds (owner_id) where closed_at is null;
+create index if not exists asks_owner on immich_dbsync_v1.asks (owner_id) where done_at is null;
+create index if not exists events_asset on immich_dbsync_v1.events (asset_id);
+create index if not exists history_owner on immich_dbsync_v1.history (owner_id, at);
 
 -- name: functions
 -- What runs inside Immich's own statements. Three rules hold: no error leaves a function, no wait is longer than

@@ -171,6 +171,9 @@ DAMAGES = {
     "alter table immich_dbsync_v1.events owner to {role}": "the owner of table events is changed: role_",
     "alter schema immich_dbsync_v1 owner to {role}": "the owner of schema immich_dbsync_v1 is changed: role_",
     "alter function immich_dbsync_v1.wake_service() owner to {role}": "the owner of function wake_service is changed",
+    "drop index immich_dbsync_v1.records_asset": "index records_asset is missing",
+    """drop index immich_dbsync_v1.history_owner;
+       create index history_owner on immich_dbsync_v1.history (owner_id, id)""": "index history_owner is changed",
     "alter table asset owner to {role}": "the owner of table owners is changed: not readable by",
 }
 
@@ -199,7 +202,8 @@ BEYOND_REPAIR = {
     "alter table immich_dbsync_v1.records add column more text": "column records.more does not belong there",
     "alter table immich_dbsync_v1.records alter column racy drop not null": "column records.racy is changed: boolean;",
     "drop table immich_dbsync_v1.history": "table history is missing",
-    "drop index immich_dbsync_v1.records_asset": "index records_asset is missing",
+    "alter table immich_dbsync_v1.history drop constraint history_pkey": "index history_pkey is missing",
+    "create index mine on immich_dbsync_v1.history (action)": "index mine does not belong there",
     "alter table immich_dbsync_v1.events set unlogged": "table events is changed: unlogged table",
     "alter table immich_dbsync_v1.events enable row level security": "row security",
     "alter table immich_dbsync_v1.events add check (id > 0)": "constraint events.events_id_check does not belong",

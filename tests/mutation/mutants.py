@@ -271,7 +271,7 @@ SERVICE = (
     Mutant(
         "service.guard",
         "a lost library is judged as a whole",
-        "if not lost or not self._limits[Direction.IMMICH].exceeded(total, synced):",
+        "if not lost or not await self._too_many(Direction.IMMICH, lost + len(past), past):",
         "if True:",
         _service("test_holds", "3.1.0", "immich"),
     ),

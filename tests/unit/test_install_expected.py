@@ -18,7 +18,7 @@ def test_the_manifest_itself_differs_in_nothing() -> None:
 
 def test_an_empty_database_is_one_difference_and_needs_everything() -> None:
     assert expected.differences([]) == ("schema immich_dbsync_v1 is missing: the triggers are not installed",)
-    assert expected.repairs([]) == (Part.TABLES, Part.FUNCTIONS, Part.OWNER, Part.TRIGGERS)
+    assert expected.repairs([]) == tuple(Part)
 
 
 def test_each_row_missing_or_changed_is_named() -> None:
@@ -34,9 +34,19 @@ def test_each_row_missing_or_changed_is_named() -> None:
 
 
 def test_tables_are_never_among_the_repairs_of_what_is_there() -> None:
-    rows = [row for row in _rows() if row[0] not in {"table", "column", "index", "constraint"}]
+    rows = [row for row in _rows() if row[0] not in {"table", "column", "constraint"}]
     assert expected.differences(rows)
     assert expected.repairs(rows) == ()
+
+
+def test_an_index_is_made_anew_and_dropped_before_where_it_is_another() -> None:
+    name = "history_owner"
+    rest = [row for row in _rows() if row[:2] != ("index", name)]
+    assert expected.repairs(rest) == (Part.INDEXES,)
+    assert expected.changed_indexes(rest) == ()
+    other = [*rest, ("index", name, "another"), ("index", "of_somebody_else", "theirs")]
+    assert expected.repairs(other) == (Part.INDEXES,)
+    assert expected.changed_indexes(other) == (name,)
 
 
 def test_warnings_are_no_differences() -> None:
