@@ -23,7 +23,7 @@ demo: $(STAMP)  ## the whole loop on an embedded PostgreSQL and a stand-in Immic
 	@$(BIN)/immich-dbsync demo
 
 test: $(STAMP)  ## every test but the long ones, on real PostgreSQL servers, one worker for each core
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal -m "not long" $(PYTEST)
+	$(BIN)/python -m pytest -n 4 --dist=worksteal -m "not long" $(PYTEST)
 
 bench: $(STAMP) ## how fast it is, each figure beside a floor of the same run; ONLY=name for a part, BENCH="--json FILE"
 	@$(BIN)/python -m tests.bench $(addprefix --only ,$(ONLY)) $(BENCH)
