@@ -1,26 +1,26 @@
 """The examples of README and docs are run: each page is followed from its first block to its last."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from immich_dbsync.demo.stage import Stage, staged
-from tests.acceptance.commands import command
+from tests.acceptance.commands import command, environment, installed
 from tests.databases import Servers
 from tests.docs.blocks import OURS, PAGES, ROOT, Block, blocks, commands
-from tests.docs.reader import NOT_RUN, Reader
+from tests.docs.reader import INTERPRETED, NOT_RUN, Reader
 
 DOCS = ROOT / "docs"
 STARTS = [DOCS / name for name in ("start-docker.md", "start-server.md", "start-snap.md")]
-PLAYED = {"snap", "systemctl"}
 
 
 def _does_something(block: Block) -> bool:
     if block.language == "sql":
         return True
     lines = block.lines() if block.language == "sh" else []
-    return any(words[0] not in {*NOT_RUN, *PLAYED} for line in lines for words in commands(line))
+    return any(words[0] not in {*NOT_RUN, *INTERPRETED} for line in lines for words in commands(line))
 
 
 OTHERS = [page for page in PAGES if page not in STARTS and any(map(_does_something, blocks(page)))]
@@ -84,6 +84,16 @@ async def test_what_a_page_says_can_be_done(page: Path, stage: Stage) -> None:
             assert await stage.connection.fetchval(ours) == 0
             assert await stage.connection.fetchval("select count(*) from api_key") == 0
             assert not [path for path in reader.world.rglob("*dbsync*") if path.name != "grants.sql"]
+
+
+def test_the_demo_shows_what_the_readme_does() -> None:
+    """The same steps, whatever time they took."""
+    step = re.compile(r"✓ (.+?) {2,}[\d.]+ m?s {2}(.+)")
+    ended = installed("demo", env=environment({}))
+    assert ended.code == 0, ended
+    shown = step.findall(ended.out)
+    assert len(shown) == 5
+    assert shown == step.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def test_the_pages_are_those() -> None:
