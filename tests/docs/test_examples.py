@@ -1,18 +1,25 @@
 """The examples of README and docs are run: each page is followed from its first block to its last."""
 
 import re
+import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage, staged
-from tests.acceptance.commands import command, environment, installed
+from tests.acceptance.commands import PROGRAM, command, environment, installed, put
 from tests.databases import Servers
 from tests.docs.blocks import OURS, PAGES, ROOT, Block, blocks, commands
 from tests.docs.reader import INTERPRETED, NOT_RUN, Reader
+from tests.waiting import until
 
 DOCS = ROOT / "docs"
+_END_S = 30.0
 STARTS = [DOCS / name for name in ("start-docker.md", "start-server.md", "start-snap.md")]
 
 
@@ -94,6 +101,44 @@ def test_the_demo_shows_what_the_readme_does() -> None:
     shown = step.findall(ended.out)
     assert len(shown) == 5
     assert shown == step.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def kept(out: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """The demo that stays, until the block ends; it writes to ``out``."""
+    with out.open("wb") as file:
+        process = subprocess.Popen([*PROGRAM, "demo", "--keep"], env=environment({}), stdout=file, stderr=file)
+    try:
+        yield process
+        process.send_signal(signal.SIGINT)
+        assert process.wait(_END_S) == 0
+    finally:
+        process.terminate()
+        process.wait(_END_S)
+
+
+async def test_what_the_demo_keeps_can_be_played_with(tmp_path: Path) -> None:
+    """From the README alone to a first picture of one's own."""
+    out = tmp_path / "out"
+    with kept(out) as process:
+
+        async def told() -> dict[str, str]:
+            assert process.poll() is None, out.read_text()
+            found = dict(re.findall(r"^  (folder|database) +(\S+)$", out.read_text(), re.MULTILINE))
+            return found if len(found) == 2 else {}
+
+        places = await until(told, seconds=60)
+        connection = await asyncpg.connect(places["database"])
+        try:
+            put(Path(places["folder"]), "Mine/first.png", picture(100))
+
+            async def arrived() -> bool:
+                name = """select exists (select from asset where "originalFileName" = 'first.png')"""
+                return bool(await connection.fetchval(name))
+
+            await until(arrived, seconds=20)
+        finally:
+            await connection.close()
 
 
 def test_the_pages_are_those() -> None:
