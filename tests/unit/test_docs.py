@@ -126,6 +126,11 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in _anchors(target), link
 
 
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = {link.partition("#")[0] for link in _LINK.findall(README.read_text(encoding="utf-8"))}
+    assert {str(page.relative_to(ROOT)) for page in PAGES} - linked == {"README.md"}
+
+
 @pytest.mark.parametrize(("page", "verb"), _named_verbs())
 def test_every_make_verb_named_exists(page: str, verb: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
