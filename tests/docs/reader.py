@@ -133,10 +133,14 @@ class Reader:
             return await self.start()
         if words[:1] == ["holds"] and words[-1:] == ["1"]:
             words = [*words[:-1], await self.hold()]
-        ended = await asyncio.to_thread(on_terminal, *words, env=self.environment(), dialogue=[("[y/N]", "y\n")])
-        self.last = Ended(ended.code, _COLOURS.sub("", ended.out), ended.err)
+        self.last = await self.run(words)
         assert self.last.code in _FINE, (words, self.last)
         return None
+
+    async def run(self, words: Sequence[str]) -> Ended:
+        """One of our commands, on a terminal where somebody says yes."""
+        ended = await asyncio.to_thread(on_terminal, *words, env=self.environment(), dialogue=[("[y/N]", "y\n")])
+        return Ended(ended.code, _COLOURS.sub("", ended.out), ended.err)
 
     async def _shell(self, line: str) -> None:
         """Only ours, and programs on files of this world."""

@@ -59,8 +59,15 @@ def _named_commands() -> list[tuple[str, str]]:
 
 
 def _named_verbs() -> list[tuple[str, str]]:
+    """Those of make, but for what a program prints: there it is the plain word."""
     return sorted(
-        {(page.name, match.group(1)) for page in PAGES for code in _code(page) for match in _MAKE.finditer(code)}
+        {
+            (page.name, match.group(1))
+            for page in PAGES
+            for code in _code(page)
+            if not code.lstrip("` \n").startswith("text\n")
+            for match in _MAKE.finditer(code)
+        }
     )
 
 
