@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from immich_dbsync import errors
+from immich_dbsync import __version__, errors
 from immich_dbsync.settings import Settings
 from tests.command_tree import tree
 from tests.docs import settings_page
@@ -131,6 +131,17 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert target.is_relative_to(ROOT), link
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target), link
+
+
+def test_the_version_named_is_this_one() -> None:
+    """Of a snap's file and in the README; the changelog has all of them."""
+    named = {
+        version
+        for page in PAGES
+        if page.name != "CHANGELOG.md"
+        for version in re.findall(r"immich-dbsync_([\d.]+)_|^Version ([\d.]+),", page.read_text(), re.MULTILINE)
+    }
+    assert {one or other for one, other in named} == {__version__}
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
