@@ -3,7 +3,7 @@
 import re
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,9 +11,8 @@ import asyncpg
 import pytest
 
 from immich_dbsync.demo.pictures import picture
-from immich_dbsync.demo.stage import Stage, staged
+from immich_dbsync.demo.stage import Stage
 from tests.acceptance.commands import PROGRAM, command, environment, installed, put
-from tests.databases import Servers
 from tests.docs.blocks import OURS, PAGES, ROOT, Block, blocks, commands
 from tests.docs.reader import INTERPRETED, NOT_RUN, Reader
 from tests.waiting import until
@@ -33,21 +32,6 @@ def _does_something(block: Block) -> bool:
 UNINSTALLING, MOVING = DOCS / "uninstalling.md", DOCS / "moving.md"
 STORIES = {*STARTS, UNINSTALLING, MOVING}  # to be followed from one block to the next
 OTHERS = [page for page in PAGES if page not in STORIES and any(map(_does_something, blocks(page)))]
-
-
-@pytest.fixture
-def database(servers: Servers) -> Iterator[str]:
-    with servers.database() as name:
-        yield servers.cluster().url(name)
-
-
-@pytest.fixture
-async def stage(database: str) -> AsyncIterator[Stage]:
-    async with staged(database, version="3.1.0") as stage:
-        await stage.connection.execute("delete from api_key")
-        yield stage
-        if await stage.connection.fetchval("select 1 from pg_roles where rolname = 'dbsync'"):
-            await stage.connection.execute("drop owned by dbsync; drop role dbsync")
 
 
 @pytest.mark.parametrize("page", STARTS, ids=lambda page: page.stem)

@@ -2,15 +2,14 @@
 
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from immich_dbsync.demo.pictures import picture
-from immich_dbsync.demo.stage import staged
+from immich_dbsync.demo.stage import Stage
 from tests.acceptance.commands import put
-from tests.databases import Servers
 from tests.docs.blocks import ROOT, blocks
 from tests.docs.reader import Reader
 from tests.waiting import until
@@ -20,22 +19,14 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @pytest.fixture
-def database(servers: Servers) -> Iterator[str]:
-    with servers.database() as name:
-        yield servers.cluster().url(name)
-
-
-@pytest.fixture
-async def reader(database: str) -> AsyncIterator[Reader]:
+async def reader(stage: Stage) -> AsyncIterator[Reader]:
     """Somebody whose service runs, with a picture in a folder that Syncthing shares."""
-    async with staged(database, version="3.1.0") as stage:
-        await stage.connection.execute("delete from api_key")
-        with Reader(stage) as reader:
-            await reader.settle_in()
-            put(reader.folder, "Camera/IMG_0001.png", picture(0))
-            (reader.folder / "Camera" / ".stfolder").mkdir()
-            await reader.synced(1)
-            yield reader
+    with Reader(stage) as reader:
+        await reader.settle_in()
+        put(reader.folder, "Camera/IMG_0001.png", picture(0))
+        (reader.folder / "Camera" / ".stfolder").mkdir()
+        await reader.synced(1)
+        yield reader
 
 
 def shown(heading: str) -> list[str]:
