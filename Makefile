@@ -1,4 +1,4 @@
-# Verbs: demo, test, bench, plans, faults, soak, mutants, lint, fix, lock, snap, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
+# Verbs: demo, test, bench, plans, faults, soak, mutants, lint, fix, docs, lock, snap, clean. Each makes .venv from requirements/dev.txt when it is missing or out of date.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench plans faults soak soak-model soak-service mutants lint fix lock snap clean
+.PHONY: help demo test bench plans faults soak soak-model soak-service mutants lint fix docs lock snap clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ soak-service: $(STAMP) ## the service as a process for an hour, with faults on b
 
 mutants: $(STAMP) ## take out each guard of a removal in turn; a test has to miss it
 	$(BIN)/python -m tests.mutation.run
+
+docs: $(STAMP)  ## write docs/settings.md from the settings class
+	$(BIN)/python -m tests.docs.settings_page
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -1,10 +1,9 @@
 """The settings: environment ``IMMICH_DBSYNC_*`` over a TOML file over defaults; Immich's own names work too."""
 
 import os
-import stat
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import AliasChoices, AnyHttpUrl, Field, FiniteFloat, SecretStr, field_validator
 from pydantic_settings import (
@@ -15,6 +14,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from immich_dbsync.credentials import checked_url, read_keys, size
 from immich_dbsync.errors import SettingsError
 from immich_dbsync.model import Policy
 
@@ -41,113 +41,145 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         default=None,
         validation_alias=_alias("database_url", "DB_URL"),
-        description="PostgreSQL connection URL of Immich's database",
+        description="URL of Immich's database. Special characters in user and password are written as `%XX`.",
+        examples=["postgresql://postgres:PASSWORD@127.0.0.1:5432/immich"],
     )
-    db_hostname: str | None = Field(default=None, validation_alias=AliasChoices("DB_HOSTNAME"))
-    db_port: int = Field(default=5432, ge=1, le=65535, validation_alias=AliasChoices("DB_PORT"))
-    db_username: str = Field(default="postgres", validation_alias=AliasChoices("DB_USERNAME"))
-    db_password: SecretStr | None = Field(default=None, validation_alias=AliasChoices("DB_PASSWORD"))
-    db_database_name: str = Field(default="immich", validation_alias=AliasChoices("DB_DATABASE_NAME"))
+    db_hostname: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DB_HOSTNAME"),
+        description="Host of Immich's database, where no URL is set; or the folder that holds its Unix socket.",
+    )
+    db_port: int = Field(
+        default=5432, ge=1, le=65535, validation_alias=AliasChoices("DB_PORT"), description="Its port."
+    )
+    db_username: str = Field(
+        default="postgres", validation_alias=AliasChoices("DB_USERNAME"), description="The role to log in as."
+    )
+    db_password: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("DB_PASSWORD"), description="The role's password, as it is."
+    )
+    db_database_name: str = Field(
+        default="immich", validation_alias=AliasChoices("DB_DATABASE_NAME"), description="The database's name."
+    )
 
     server_url: AnyHttpUrl = Field(
         default=AnyHttpUrl("http://127.0.0.1:2283"),
         validation_alias=_alias("server_url", "IMMICH_SERVER_URL"),
-        description="Address of Immich's server, without /api",
-    )
-    sync_root: Path | None = Field(
-        default=None,
-        validation_alias=_alias("sync_root"),
-        description="Folder that holds one folder per Immich user, named by the user's id",
-    )
-    api_keys: SecretStr | None = Field(
-        default=None, validation_alias=_alias("api_keys"), description="API keys, one per user, separated by spaces"
+        description="Address of Immich's server, without `/api`.",
     )
     api_keys_file: Path | None = Field(
         default=None,
         validation_alias=_alias("api_keys_file"),
-        description="File with one API key a line; readable by its owner only (0600)",
+        description="File with one API key a line, which nobody but its owner may read (mode 0600); `#` begins a"
+        " comment line. `users add` makes it. It is read again when it changes.",
+        examples=["/etc/immich-dbsync.keys"],
+    )
+    api_keys: SecretStr | None = Field(
+        default=None,
+        validation_alias=_alias("api_keys"),
+        description="API keys, one for each user, separated by spaces. They go before those of the file.",
+    )
+
+    sync_root: Path | None = Field(
+        default=None,
+        validation_alias=_alias("sync_root"),
+        description="Folder that holds one folder for each user, named by the user's id. In a snap, if it is not set,"
+        " `$SNAP_COMMON/sync`.",
+        examples=["/srv/immich-sync"],
     )
     exclude: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         validation_alias=_alias("exclude"),
-        description="Globs of files to leave alone, matched against name and path; separated by spaces",
+        description="Globs of files and folders to leave alone, matched against name and path; `*` also spans `/`."
+        " Separated by spaces, or a list in the file.",
+        examples=["*.sync-conflict-* Screenshots"],
     )
     settle_time: FiniteFloat = Field(
         default=1.0,
         ge=0,
         validation_alias=_alias("settle_time"),
-        description="How long a file must have been left in peace before it is looked at",
+        description="Seconds that a file must have been left in peace before it is looked at.",
     )
     move_grace: FiniteFloat = Field(
         default=10.0,
         ge=0,
         validation_alias=_alias("move_grace"),
-        description="How long a deletion waits for the same picture to turn up at another path",
+        description="Seconds that a deletion waits for the same picture to turn up at another path.",
     )
+    scan_interval: FiniteFloat = Field(
+        default=6 * 3600.0,
+        gt=0,
+        validation_alias=_alias("scan_interval"),
+        description="Seconds between two full scans, give or take a tenth.",
+    )
+
     delete_threshold: int = Field(
         default=30,
         ge=0,
         validation_alias=_alias("delete_threshold"),
-        description="Days after which a picture deleted from the folder stays in Immich; 0 means never",
+        description="Days. A picture that has been in Immich for longer stays there when it is deleted from the folder."
+        " 0 means that age protects nothing, so that every deletion in the folder reaches Immich.",
     )
     protect: Annotated[frozenset[Literal["favourites", "albums"]], NoDecode] = Field(
         default=frozenset(),
         validation_alias=_alias("protect"),
-        description="Assets that stay in Immich when deleted from the folder: favourites, albums, or both",
+        description="Assets that stay in Immich when deleted from the folder: favourites, those in albums, or both."
+        " Separated by spaces, or a list in the file.",
+        examples=["favourites albums"],
     )
     policy: Policy = Field(
         default=Policy.MIRROR,
         validation_alias=_alias("policy"),
-        description="mirror, archive or backup; for folders without a policy of their own",
+        description="What a deletion does, for folders without a policy of their own: see"
+        " [decisions](decisions.md#policies).",
     )
     policies: Annotated[dict[str, Policy], NoDecode] = Field(
         default={},
         validation_alias=_alias("policies"),
-        description="Folders with a policy of their own, below each user's folder: Camera=archive;Old phone=backup",
+        description="Folders with a policy of their own, as they are called below each user's; the longest path wins."
+        " In a variable as `Camera=archive;Old phone=backup`, in the file a table.",
+        examples=[{"Camera": "archive", "Old phone": "backup"}],
     )
     hold_min: int = Field(
         default=25,
         ge=0,
         validation_alias=_alias("hold_min"),
-        description="So many deletions at once never wait for a person",
+        description="So many deletions from the folder at once never wait for a person.",
     )
     hold_fraction: FiniteFloat = Field(
         default=0.2,
         ge=0,
         le=1,
         validation_alias=_alias("hold_fraction"),
-        description="More deletions at once than this part of a user's files wait for a person",
+        description="More deletions from the folder at once than this part of a user's files wait for a person.",
     )
     quarantine_retention: int = Field(
         default=30,
         ge=0,
         validation_alias=_alias("quarantine_retention"),
-        description="Days that a file stays in quarantine at least; 0 means for ever",
+        description="Days that a file stays in quarantine at least; 0 means for ever.",
     )
-    scan_interval: FiniteFloat = Field(
-        default=6 * 3600.0,
-        gt=0,
-        validation_alias=_alias("scan_interval"),
-        description="Time between two full scans, give or take a tenth",
-    )
-    heartbeat: FiniteFloat = Field(
-        default=15.0,
-        gt=0,
-        validation_alias=_alias("heartbeat"),
-        description="Time after which a silent database connection is tested",
-    )
+
     uploads: int = Field(
         default=4,
         ge=1,
         le=32,
         validation_alias=_alias("uploads"),
-        description="Uploads at the same time; one more for each further user",
+        description="Uploads at the same time; one more for each further user.",
+    )
+    heartbeat: FiniteFloat = Field(
+        default=15.0,
+        gt=0,
+        validation_alias=_alias("heartbeat"),
+        description="Seconds of silence after which the database connection is tested.",
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        default="auto", validation_alias=_alias("log_format"), description="auto is console on a terminal, else json"
+        default="auto",
+        validation_alias=_alias("log_format"),
+        description="How the log is written; `auto` is `console` on a terminal and `json` elsewhere.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", validation_alias=_alias("log_level"), description="The least severe level that is logged"
+        default="info", validation_alias=_alias("log_level"), description="The least severe level that is logged."
     )
 
     @field_validator("exclude", "protect", mode="before")
@@ -190,7 +222,7 @@ class Settings(BaseSettings):
     def require_database_url(self) -> str:
         """The database's URL; raises SettingsError where neither a URL nor a host name is set, or the URL is none."""
         if self.database_url is not None:
-            return _checked(self.database_url.get_secret_value())
+            return checked_url(self.database_url.get_secret_value())
         if self.db_hostname is None:
             raise SettingsError(
                 f"No database is set. Set {PREFIX}DATABASE_URL=postgresql://user:password@host:5432/immich"
@@ -202,7 +234,7 @@ class Settings(BaseSettings):
         if self.db_hostname.startswith("/"):  # a folder with a Unix socket, as libpq understands it
             return f"postgresql://{user}{password}@/{name}?host={quote(self.db_hostname)}&port={self.db_port}"
         host = f"[{self.db_hostname}]" if ":" in self.db_hostname else self.db_hostname  # an IPv6 address
-        return _checked(f"postgresql://{user}{password}@{host}:{self.db_port}/{name}")
+        return checked_url(f"postgresql://{user}{password}@{host}:{self.db_port}/{name}")
 
     def require_sync_root(self) -> Path:
         """The folder above the owners' roots; raises SettingsError where it is not set or relative."""
@@ -223,7 +255,7 @@ class Settings(BaseSettings):
         Raises SettingsError for a file that others may read, or that can't be read.
         """
         file = self.api_keys_file
-        in_file = _read_keys(file) if file is not None and _size(file) > 0 else []
+        in_file = read_keys(file) if file is not None and size(file) > 0 else []
         return tuple(dict.fromkeys([*self.api_keys_in_variable(), *in_file]))
 
     def api_keys_in_variable(self) -> tuple[str, ...]:
@@ -232,7 +264,7 @@ class Settings(BaseSettings):
 
     def require_api_keys(self) -> tuple[str, ...]:
         """Every API key, each once; raises SettingsError for none, and for a file that others may read."""
-        in_file = _read_keys(self.api_keys_file) if self.api_keys_file is not None else []
+        in_file = read_keys(self.api_keys_file) if self.api_keys_file is not None else []
         keys = tuple(dict.fromkeys([*self.api_keys_in_variable(), *in_file]))
         if not keys:
             raise SettingsError(
@@ -243,23 +275,6 @@ class Settings(BaseSettings):
         return keys
 
 
-def _checked(url: str) -> str:
-    """The URL itself, if it can be read in one way only. The message must not quote it: a password may be in it."""
-    scheme, _, rest = url.partition("://")
-    if scheme not in {"postgresql", "postgres"}:
-        raise SettingsError(f"{PREFIX}DATABASE_URL must begin with postgresql://")
-    credentials = rest.rpartition("@")[0]
-    try:
-        _ = urlsplit(url).port
-    except ValueError:
-        readable = False
-    else:
-        readable = not any(character in credentials for character in "@/#?[]") and url.isprintable()
-    if not readable:
-        raise SettingsError("The database URL can't be read: write special characters in its password as %XX.")
-    return url
-
-
 def config_file() -> Path | None:
     """The TOML file in force: what ``IMMICH_DBSYNC_CONFIG`` names, else the default one where it exists."""
     named = os.environ.get(CONFIG_VARIABLE)
@@ -268,26 +283,3 @@ def config_file() -> Path | None:
             raise SettingsError(f"{CONFIG_VARIABLE} names {named!r}, which is no file.")
         return Path(named)
     return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
-
-
-def _size(path: Path) -> int:
-    """Bytes in the file; 0 where there is none."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise SettingsError(f"The API keys can't be read from {path}: {error.strerror}.") from error
-
-
-def _read_keys(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                raise SettingsError(f"{path} may be read by others (mode {mode:04o}). Run: chmod 600 {path}")
-            lines = [line.strip() for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"The API keys can't be read from {path}: {reason}.") from error
-    return [line for line in lines if line and not line.startswith("#")]

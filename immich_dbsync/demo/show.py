@@ -22,15 +22,16 @@ _PICTURES = 12
 _GRACE_S = 1.0  # the demo's own; the default is ten seconds
 
 _REAL = """
-For a real Immich, as root on its server:
+For a real Immich, as root on its server; docs/start-docker.md, start-server.md and start-snap.md say it in full:
 
   export IMMICH_DBSYNC_DATABASE_URL=postgresql://postgres:PASSWORD@127.0.0.1:5432/immich
   export IMMICH_DBSYNC_SERVER_URL=http://127.0.0.1:2283
-  export IMMICH_DBSYNC_SYNC_ROOT=/srv/immich-sync        # holds one folder per user, named by the user's id
-  export IMMICH_DBSYNC_API_KEYS_FILE=/etc/immich-dbsync.keys   # mode 0600; permissions asset.upload, asset.delete
+  export IMMICH_DBSYNC_SYNC_ROOT=/srv/immich-sync              # holds one folder per user, named by the user's id
+  export IMMICH_DBSYNC_API_KEYS_FILE=/etc/immich-dbsync.keys   # made with the first key
 
-  immich-dbsync users list         # the users, their folders, and what is missing
+  immich-dbsync doctor             # what is missing, and how to mend it
   immich-dbsync triggers install
+  immich-dbsync users add ada@example.org
   immich-dbsync resync --dry-run   # what would be done
   immich-dbsync run
 """

@@ -16,7 +16,7 @@ def sync(email: str, state: OwnerState | None, *, running: bool) -> Iterator[Fin
         yield note(what, "paused", _WHY, f"Go on with: immich-dbsync users resume {email}")
     elif not running:
         yield wrong(
-            what, "no service syncs this user now", _WHY, "Run: immich-dbsync run (as a service, see the README)"
+            what, "no service syncs this user now", _WHY, "Run: immich-dbsync run (as a service: docs/systemd.md)"
         )
     else:
         yield ok(what, "a service is at it", _WHY)

@@ -105,7 +105,7 @@ async def test_the_status_tells_of_an_immich_that_is_down(manager: Manager, stag
 def unit() -> str:
     """The unit file, with the command as it is installed here and a sync root that is there."""
     page = (CHECKOUT / "docs" / "systemd.md").read_text()
-    [text] = re.findall(r"^```\n(\[Unit\]\n.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    [text] = re.findall(r"^```ini\n(\[Unit\]\n.*?)^```$", page, re.DOTALL | re.MULTILINE)
     return str(text).replace("/opt/immich-dbsync/bin/immich-dbsync", PROGRAM[0])
 
 

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import AliasChoices, SecretStr
-from pydantic.fields import FieldInfo
 
-from immich_dbsync import errors
+from immich_dbsync import __version__, errors
 from immich_dbsync.settings import Settings
 from tests.command_tree import tree
+from tests.docs import settings_page
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -43,20 +42,6 @@ def _table(page: Path, heading: str) -> list[list[str]]:
     return rows[2:]
 
 
-def _environment_names(field: FieldInfo) -> list[str]:
-    choices = field.validation_alias
-    assert isinstance(choices, AliasChoices)
-    return [name for name in choices.choices if isinstance(name, str) and name.isupper()]
-
-
-def _default(field: FieldInfo) -> str:
-    value = field.default
-    if value is None or value in ((), {}, frozenset()):
-        return "none"
-    assert not isinstance(value, SecretStr)
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
-
-
 def _code(page: Path) -> Iterator[str]:
     """The page's code, by blocks and inline."""
     for found in _CODE.finditer(page.read_text(encoding="utf-8")):
@@ -74,8 +59,15 @@ def _named_commands() -> list[tuple[str, str]]:
 
 
 def _named_verbs() -> list[tuple[str, str]]:
+    """Those of make, but for what a program prints: there it is the plain word."""
     return sorted(
-        {(page.name, match.group(1)) for page in PAGES for code in _code(page) for match in _MAKE.finditer(code)}
+        {
+            (page.name, match.group(1))
+            for page in PAGES
+            for code in _code(page)
+            if not code.lstrip("` \n").startswith("text\n")
+            for match in _MAKE.finditer(code)
+        }
     )
 
 
@@ -85,18 +77,12 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_settings_table_is_settings_py() -> None:
-    told = {}
-    for name, other, default, what in _table(README, "Settings"):
-        names = re.findall(r"`([A-Z_]+)`", name + other)
-        assert what, name
-        assert names[0] not in told, f"{names[0]} is told twice"
-        told[names[0]] = (names, default)
-    are = {}
-    for field in Settings.model_fields.values():
-        names = _environment_names(field)
-        are[names[0]] = (names, _default(field))
-    assert told == are
+def test_the_settings_of_the_readme_are_settings_py() -> None:
+    told = _table(README, "Settings")
+    assert len(told) == 5
+    for name, default, what in told:
+        assert what
+        assert default == settings_page.default(Settings.model_fields[name.strip("`")])
 
 
 def test_the_exit_code_table_is_errors_py() -> None:
@@ -145,6 +131,22 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert target.is_relative_to(ROOT), link
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target), link
+
+
+def test_the_version_named_is_this_one() -> None:
+    """Of a snap's file and in the README; the changelog has all of them."""
+    named = {
+        version
+        for page in PAGES
+        if page.name != "CHANGELOG.md"
+        for version in re.findall(r"immich-dbsync_([\d.]+)_|^Version ([\d.]+),", page.read_text(), re.MULTILINE)
+    }
+    assert {one or other for one, other in named} == {__version__}
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = {link.partition("#")[0] for link in _LINK.findall(README.read_text(encoding="utf-8"))}
+    assert {str(page.relative_to(ROOT)) for page in PAGES} - linked == {"README.md"}
 
 
 @pytest.mark.parametrize(("page", "verb"), _named_verbs())

@@ -1,0 +1,49 @@
+"""What gives access: the database's URL and the file of API keys, checked as they are read."""
+
+import os
+import stat
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from immich_dbsync.errors import SettingsError
+
+
+def checked_url(url: str) -> str:
+    """The URL itself, if it can be read in one way only. The message must not quote it: a password may be in it."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in {"postgresql", "postgres"}:
+        raise SettingsError("IMMICH_DBSYNC_DATABASE_URL must begin with postgresql://")
+    credentials = rest.rpartition("@")[0]
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        readable = False
+    else:
+        readable = not any(character in credentials for character in "@/#?[]") and url.isprintable()
+    if not readable:
+        raise SettingsError("The database URL can't be read: write special characters in its password as %XX.")
+    return url
+
+
+def size(path: Path) -> int:
+    """Bytes in the file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise SettingsError(f"The API keys can't be read from {path}: {error.strerror}.") from error
+
+
+def read_keys(path: Path) -> list[str]:
+    """The keys in the file, in its order; raises SettingsError where it can't be read, or others may read it."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise SettingsError(f"{path} may be read by others (mode {mode:04o}). Run: chmod 600 {path}")
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"The API keys can't be read from {path}: {reason}.") from error
+    return [line for line in lines if line and not line.startswith("#")]

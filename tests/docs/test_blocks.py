@@ -1,0 +1,114 @@
+"""What can be told of the examples in README and docs without running them."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from configparser import ConfigParser
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+import yaml
+
+from immich_dbsync.cli.common import load_settings
+from immich_dbsync.settings import CONFIG_VARIABLE
+from tests.acceptance.commands import environment
+from tests.command_tree import tree
+from tests.docs.blocks import OURS, PAGES, ROOT, Block, blocks, commands
+from tests.docs.reader import INTERPRETED, NOT_RUN, RUN
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+COMMANDS = tree()
+CHECKED_ELSEWHERE = {"sql": "test_examples.py", "text": "it is for reading"}
+
+
+def of(language: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language == language]
+
+
+# --- shells ---
+
+
+@pytest.mark.parametrize("block", of("sh"), ids=str)
+def test_every_command_is_one_that_is_known(block: Block) -> None:
+    """A new one has to be sorted: is it run, or why not?"""
+    for line in block.lines():
+        for words in commands(line):
+            assert words[0] in {*OURS, *RUN, *INTERPRETED, *NOT_RUN}, line
+
+
+def _invocations() -> list[tuple[str, tuple[str, ...]]]:
+    return [
+        (str(block), tuple(words[1:]))
+        for block in of("sh")
+        for line in block.lines()
+        for words in commands(line)
+        if words[0] in OURS
+    ]
+
+
+@pytest.mark.parametrize(("where", "words"), _invocations())
+def test_every_command_of_ours_takes_these_words(where: str, words: tuple[str, ...]) -> None:
+    name = next(" ".join(words[:n]) for n in range(len(words), -1, -1) if n == 0 or " ".join(words[:n]) in COMMANDS)
+    assert name in COMMANDS, where
+    COMMANDS[name].make_context(name, list(words[len(name.split()) :]))  # raises for what it does not take
+
+
+def test_there_are_many() -> None:
+    """Were the patterns to find nothing, all of this would pass for nothing."""
+    assert len(_invocations()) > 40
+    assert {block.page.name for block in of("sh")} > {"start-docker.md", "start-server.md", "start-snap.md"}
+
+
+# --- files ---
+
+
+def _toml(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ.keys() - environment({}).keys():
+        monkeypatch.delenv(name)
+    file = tmp_path / "immich-dbsync.toml"
+    file.write_text(block.text)
+    monkeypatch.setenv(CONFIG_VARIABLE, str(file))
+    load_settings()
+    assert tomllib.loads(block.text)
+
+
+def _yaml(block: Block) -> None:
+    """They are Compose files."""
+    assert all("services" in document for document in yaml.safe_load_all(block.text))
+
+
+def _ini(block: Block) -> None:
+    """The unit file, which test_systemd.py has systemd look at."""
+    assert block.page == ROOT / "docs" / "systemd.md"
+    ConfigParser(strict=True, interpolation=None).read_string(block.text)
+
+
+def _mermaid(block: Block) -> None:
+    """Every node that an arrow ends at says what it is."""
+    kind, *lines = block.text.splitlines()
+    assert kind.split()[0] == "flowchart"
+    shown = set(re.findall(r"(\w+)(?:\(\[|\[|\{\{?)\"", block.text))
+    ends = set()
+    for line in filter(None, map(str.strip, lines)):
+        assert line.count('"') % 2 == 0, line
+        bare = re.sub(r"(\(\[|\{\{|\[|\{)\".*?\"(\]\)|\}\}|\]|\})", "", line)
+        ends |= {end.strip() for end in re.split(r"--(?: \".*?\" --)?>|-\.->", bare)}
+    assert ends == shown
+
+
+_READERS: MappingProxyType[str, Callable[[Block], object]] = MappingProxyType(
+    {"yaml": _yaml, "ini": _ini, "mermaid": _mermaid, "json": lambda block: json.loads(block.text)}
+)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_every_block_says_what_it_is_and_is_that(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if block.language == "toml":
+        _toml(block, tmp_path, monkeypatch)
+    elif block.language in _READERS:
+        _READERS[block.language](block)
+    else:
+        assert block.language in {"sh", *CHECKED_ELSEWHERE}, "write after the three ticks what it is"
