@@ -1,11 +1,14 @@
-"""What gives access: the database's URL and the file of API keys, checked as they are read."""
+"""What gives access: the database's URL and the file of API keys, checked as they are read, and masked to be shown."""
 
 import os
 import stat
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from immich_dbsync.errors import SettingsError
+
+MASK = "***"
+"""Stands for a password or a key, however long that is."""
 
 
 def checked_url(url: str) -> str:
@@ -23,6 +26,23 @@ def checked_url(url: str) -> str:
     if not readable:
         raise SettingsError("The database URL can't be read: write special characters in its password as %XX.")
     return url
+
+
+def masked_url(url: str) -> str:
+    """The URL with a mask for each password; the mask alone where it can't be told for sure what is one."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return MASK
+    user, at, host = parts.netloc.rpartition("@")
+    told = url.startswith(f"{parts.scheme}://") and parts.scheme and url.isprintable() and not parts.fragment
+    if not told or any(character in user for character in "@/#?[]") or "@" in f"{parts.path}{parts.query}":
+        return MASK
+    name, colon, _password = user.partition(":")
+    netloc = f"{name}{colon}{MASK if colon else ''}{at}{host}"
+    query = [(key, MASK if "password" in key.lower() else value) for key, value in parse_qsl(parts.query)]
+    return urlunsplit((parts.scheme, netloc, parts.path, urlencode(query, safe="/*"), ""))
 
 
 def size(path: Path) -> int:

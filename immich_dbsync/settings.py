@@ -275,6 +275,13 @@ class Settings(BaseSettings):
         return keys
 
 
+def names_of(field: str) -> list[str]:
+    """What a setting may be called, strongest first, in the environment and in the file."""
+    alias = Settings.model_fields[field].validation_alias
+    assert isinstance(alias, AliasChoices)
+    return [str(choice) for choice in alias.choices]
+
+
 def config_file() -> Path | None:
     """The TOML file in force: what ``IMMICH_DBSYNC_CONFIG`` names, else the default one where it exists."""
     named = os.environ.get(CONFIG_VARIABLE)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import asyncpg
 import typer
-from pydantic import AliasChoices, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,7 +20,7 @@ from rich.table import Table
 from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError
 from immich_dbsync.service.listener import LOST, connect, reason, right_missing
 from immich_dbsync.service.logs import printable
-from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file
+from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file, names_of
 
 T = TypeVar("T")
 
@@ -52,8 +52,13 @@ def _leave(error: BaseException) -> NoReturn:
 
 def load_settings() -> Settings:
     """The settings in force; raises SettingsError that names the setting and what is wrong with it."""
-    _refuse_unknown_variables()
-    _refuse_unknown_keys()
+    refuse_unknown_variables()
+    refuse_unknown_keys()
+    return valid_settings()
+
+
+def valid_settings() -> Settings:
+    """The settings, whatever else is set besides; raises SettingsError for values that make no sense."""
     try:
         return Settings()
     except ValidationError as error:
@@ -61,7 +66,8 @@ def load_settings() -> Settings:
         raise SettingsError(f"A setting makes no sense: {problems}.") from None
 
 
-def _refuse_unknown_variables() -> None:
+def refuse_unknown_variables() -> None:
+    """Raise SettingsError, with the nearest one, for a variable that looks like one of ours and is none."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields if not name.startswith("db_")}
     known.add(CONFIG_VARIABLE)
     for variable in os.environ:
@@ -69,7 +75,8 @@ def _refuse_unknown_variables() -> None:
             raise SettingsError(f"There is no setting {variable}.{_hint(variable, known)}")
 
 
-def _refuse_unknown_keys() -> None:
+def refuse_unknown_keys() -> None:
+    """Raise SettingsError for a settings file that can't be read, or has a key that is no setting."""
     file = config_file()
     if file is None:
         return
@@ -79,10 +86,7 @@ def _refuse_unknown_keys() -> None:
         raise SettingsError(f"{file} can't be read: {error.strerror}.") from error
     except ValueError as error:  # no TOML, or no UTF-8
         raise SettingsError(f"{file} is not valid TOML: {reason(error)}.") from error
-    known: set[str] = set()
-    for field in Settings.model_fields.values():
-        assert isinstance(field.validation_alias, AliasChoices)
-        known.update(str(choice) for choice in field.validation_alias.choices)
+    known = {name for field in Settings.model_fields for name in names_of(field)}
     for key in keys:
         if key not in known:
             raise SettingsError(f"There is no setting {key!r}, which {file} has.{_hint(key, known)}")

@@ -29,6 +29,8 @@ COMMANDS = (
     "holds list",
     "holds list --json",
     "holds show 1",
+    "config show",
+    "config show --json",
     "triggers verify",
     "triggers verify --json",
     "triggers sql",

@@ -1,0 +1,33 @@
+"""A URL is shown without its passwords, or not at all."""
+
+import pytest
+
+from immich_dbsync.credentials import MASK, masked_url
+
+SHOWN = {
+    "postgresql://h/x": "postgresql://h/x",
+    "postgresql://me@h:1/x": "postgresql://me@h:1/x",
+    "postgresql://me:s3cr3t@h:1/x": "postgresql://me:***@h:1/x",
+    "postgresql://me:@h/x": "postgresql://me:***@h/x",
+    "postgresql://me:s3cr3t@/x?host=/run/pg&port=1": "postgresql://me:***@/x?host=/run/pg&port=1",
+    "postgresql://h/x?password=s3cr3t&sslpassword=s3cr3t": "postgresql://h/x?password=***&sslpassword=***",
+    "http://me:s3cr3t@h/": "http://me:***@h/",
+    "postgresql://me:s3cr3t@1@h/x": MASK,
+    "postgresql://me:s3/cr3t@h/x": MASK,
+    "postgresql://me:12/cr3t@h/x": MASK,
+    "postgresql://me:12?cr3t@h/x": MASK,
+    "postgresql://me:s3#cr3t@h/x": MASK,
+    "postgresql://me:s3?cr3t@h/x": MASK,
+    "postgresql://me:s3\ncr3t@h/x": MASK,
+    "postgresql:/me:s3cr3t@h/x": MASK,
+    "htp:/me:s3cr3t": MASK,
+    "me:s3cr3t@h/x": MASK,
+    "s3cr3t": MASK,
+    "": MASK,
+}
+
+
+@pytest.mark.parametrize("url", SHOWN)
+def test_no_password_is_shown(url: str) -> None:
+    assert masked_url(url) == SHOWN[url]
+    assert "cr3t" not in masked_url(url)
