@@ -91,11 +91,15 @@ def repairs(rows: Iterable[Row]) -> tuple[Part, ...]:
 
 
 def changed_indexes(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The names of our indexes that are other than they must be, and have to go before they are made anew."""
+    """The names of our indexes that are other than they must be, and have to go before they are made anew.
+
+    Not those of primary keys, which belong to their tables.
+    """
+    keys = {name.rpartition(".")[2] for kind, name in _EXPECTED if kind == "constraint"}
     return tuple(
         name
         for kind, name, definition in rows
-        if kind == "index" and _EXPECTED.get((kind, name), definition) != definition
+        if kind == "index" and name not in keys and _EXPECTED.get((kind, name), definition) != definition
     )
 
 

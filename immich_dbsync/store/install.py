@@ -44,7 +44,15 @@ REQUIRED_COLUMNS: dict[str, frozenset[str]] = {
 # Held by install and remove for their transaction, so that two of them do not meet. Any number that is nobody else's.
 _ADVISORY_LOCK = 7_302_415_960_117_648
 _TRIES = 3  # more, at mending what somebody else spoils at the same time
-_BUSY = (errors.LockNotAvailable, errors.DeadlockDetected)
+_BUSY = (
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    # A restore of Immich's put other tables into the place of those that were looked at.
+    errors.UndefinedTable,
+    errors.UndefinedObject,
+    errors.InvalidSchemaName,
+    errors.DuplicateTable,
+)
 _Result = TypeVar("_Result")
 _Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -266,7 +274,13 @@ def _unreadable(url: str) -> bool:
 
 
 def _catalog(connection: _Connection) -> list[Row]:
-    return [(str(kind), str(name), str(text)) for kind, name, text in connection.execute(expected.CATALOG_SQL)]
+    """What is there. Something that another transaction dropped just now has no definition: then it is looked at anew."""
+    rows: list[tuple[object, ...]] = []
+    for _ in range(_TRIES):
+        rows = connection.execute(expected.CATALOG_SQL).fetchall()
+        if all(text is not None for _, _, text in rows):
+            break
+    return [(str(kind), str(name), str(text)) for kind, name, text in rows]
 
 
 def _installed(connection: _Connection) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ def test_an_index_is_made_anew_and_dropped_before_where_it_is_another() -> None:
     other = [*rest, ("index", name, "another"), ("index", "of_somebody_else", "theirs")]
     assert expected.repairs(other) == (Part.INDEXES,)
     assert expected.changed_indexes(other) == (name,)
+    assert expected.changed_indexes([("index", "history_pkey", "another")]) == ()
 
 
 def test_warnings_are_no_differences() -> None:
