@@ -20,6 +20,16 @@ def logging_as_by_default() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, as their timeouts tell, so that no worker is left alone with one at the end."""
+    items.sort(key=_timeout, reverse=True)
+
+
+def _timeout(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker is not None else 0.0
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """``immich_version`` is each version in turn; the newest alone where a test is marked so."""
     if "immich_version" in metafunc.fixturenames:

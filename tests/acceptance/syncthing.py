@@ -32,6 +32,7 @@ _OPTIONS = {
     "crashReportingEnabled": "false",
     "autoUpgradeIntervalH": "0",
     "startBrowser": "false",
+    "reconnectionIntervalS": "1",
 }
 _OFF = ("globalAnnounceEnabled", "localAnnounceEnabled", "relaysEnabled", "natEnabled", "crashReportingEnabled")
 
@@ -181,6 +182,14 @@ class Syncthing:
     async def scan(self) -> None:
         """Have it see now what changed in its folder, rather than when its watcher tells it."""
         await self.ask("POST", "db/scan", folder=_FOLDER)
+
+    async def part_from(self, peer: "Syncthing") -> None:
+        """Refuse to connect to ``peer`` until they meet again."""
+        await self.ask("POST", "system/pause", device=peer.id)
+
+    async def meet(self, peer: "Syncthing") -> None:
+        """Let ``peer`` connect again."""
+        await self.ask("POST", "system/resume", device=peer.id)
 
     async def until_connected(self, peer: "Syncthing") -> None:
         """Wait until it is connected to ``peer``."""

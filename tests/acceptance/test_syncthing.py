@@ -283,6 +283,7 @@ async def test_a_phone_that_was_away_and_immich_agree_when_it_is_back(household:
     phone, server = household.phone, household.server
 
     await phone.__aexit__(None, None, None)
+    await server.part_from(phone)
     await household.ask(TRASH, assets["a"])
     await household.ask(TRASH, assets["b"])
     put(phone.folder / "b.png", on_phone)
@@ -292,6 +293,8 @@ async def test_a_phone_that_was_away_and_immich_agree_when_it_is_back(household:
     kept = await household.tied("d.png", on_server)
     put(phone.folder / "d.png", later)
     await phone.__aenter__()
+    await phone.scan()  # before it hears of the server's files, as a phone that was on the way
+    await server.meet(phone)
 
     async def conflict() -> list[str]:
         return [name for name in files(phone.folder) if ".sync-conflict-" in name]
