@@ -274,7 +274,7 @@ def _unreadable(url: str) -> bool:
 
 
 def _catalog(connection: _Connection) -> list[Row]:
-    """What is there. Something that another transaction dropped just now has no definition: then it is looked at anew."""
+    """What is there; anew, where something has no definition: another transaction dropped it just now."""
     rows: list[tuple[object, ...]] = []
     for _ in range(_TRIES):
         rows = connection.execute(expected.CATALOG_SQL).fetchall()
