@@ -46,6 +46,12 @@ environment. A variable that is set to nothing counts as not set. Immich's own v
 in the environment they go before the file as well. Settings are read when a command begins, so restart the service
 after a change; only the file of API keys is read again when it changes.
 
+What is in force, and where each setting comes from, with secrets masked:
+
+```sh
+immich-dbsync config show
+```
+
 In a snap settings are options, checked when they are set, and the service starts anew by itself: see
 [In a snap](snap.md).
 """
