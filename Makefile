@@ -32,13 +32,13 @@ plans: $(STAMP) ## every statement of the service at a million rows: does it rea
 	$(BIN)/python -m pytest tests/integration/test_plans.py $(PYTEST)
 
 faults: $(STAMP) ## everything that can go wrong, the long ones too, with a table of what was survived
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal tests/faults $(PYTEST)
+	$(BIN)/python -m pytest -n 4 --dist=worksteal tests/faults $(PYTEST)
 
 soak: soak-model soak-service ## both of these
 
 soak-model: $(STAMP) ## 5,000 random examples of deeds on both sides, from another seed each time
 	MODEL_EXAMPLES=5000 MODEL_FIRST=$${MODEL_FIRST:-$$(date +%s)} \
-	  $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal tests/model
+	  $(BIN)/python -m pytest -n 4 --dist=worksteal tests/model
 
 soak-service: $(STAMP) ## the service as a process for an hour, with faults on both sides
 	$(BIN)/python -m tests.faults.soak $(SOAK)

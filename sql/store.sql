@@ -231,6 +231,15 @@ update immich_dbsync_v1.quarantine set gone = true where owner_id = $1 and not g
 insert into immich_dbsync_v1.history (owner_id, action, path, asset_id, cause)
 select $1, * from unnest($2::text[], $3::bytea[], $4::uuid[], $5::text[])
 
+-- name: history_page
+-- The latest of what was done at and below a path, newest first. $1 owner, $2 path (empty: all), $3 since (null: ever),
+-- $4 rows.
+select at, action, path, asset_id, cause from immich_dbsync_v1.history
+where owner_id = $1 and at >= coalesce($3::timestamptz, '-infinity')
+  and ($2::bytea = '' or path = $2 or substring(path, 1, length($2) + 1) = $2 || '/'::bytea)
+order by at desc, id desc
+limit $4
+
 -- name: events
 -- The oldest events of these owners, but for some, and those of nobody (overflow). $1 owners, $2 ids left out, $3 rows.
 select id, owner_id, asset_id, kind from immich_dbsync_v1.events

@@ -61,18 +61,27 @@ def placed(found: Sequence[Account], sync_root: Path, path: str) -> tuple[list[A
 
     Raises RootUnusable for a path that lies in nobody's folder, or might lie in several.
     """
+    if path and not Path(path).is_absolute() and len(found) > 1:
+        raise RootUnusable(f"{path!r} may lie in several folders: name the user with --user, or the whole path.")
+    owners, inside = within([account.owner for account in found], sync_root, path)
+    return [account for account in found if account.owner in owners], inside
+
+
+def within(owners: Sequence[Owner], sync_root: Path, path: str) -> tuple[list[Owner], bytes]:
+    """In whose folders this path may lie, and where there: it is absolute, or relative to each user's folder.
+
+    Raises RootUnusable for a path that lies in nobody's folder.
+    """
     if not path:
-        return [*found], b""
+        return [*owners], b""
     if not Path(path).is_absolute():
-        if len(found) > 1:
-            raise RootUnusable(f"{path!r} may lie in several folders: name the user with --user, or the whole path.")
-        return [*found], _below(path)
-    for account in found:
-        root = sync_root / str(account.owner.id)
+        return [*owners], _below(path)
+    for owner in owners:
+        root = sync_root / str(owner.id)
         if Path(path).is_relative_to(root):
             inside = str(Path(path).relative_to(root))
-            return [account], b"" if inside == "." else _below(inside)
-    raise RootUnusable(f"{path!r} lies in no synced user's folder: they are below {str(sync_root)!r}.")
+            return [owner], b"" if inside == "." else _below(inside)
+    raise RootUnusable(f"{path!r} lies in no user's folder: they are below {str(sync_root)!r}.")
 
 
 def _below(path: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What `status` reads of our tables."""
+"""What commands read of our tables: how each owner is, and what was done."""
 
 import json
 from collections.abc import Awaitable, Collection, Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 import asyncpg
 
@@ -92,6 +93,26 @@ async def damaged_files(
     rows = await connection.fetch(sql.block("store", "damaged"), owner, limit)
     advice = "its bytes changed without a trace of a write: restore it from a backup or from Immich, and check the disk"
     return [(row["path"], advice) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A line of the history: what was done to a path or an asset, when and why."""
+
+    at: datetime
+    action: str
+    path: bytes | None
+    asset_id: UUID | None
+    cause: str
+
+
+async def history(
+    connection: "asyncpg.Connection[asyncpg.Record]", owner: OwnerId, path: bytes, since: datetime | None, limit: int
+) -> list[Done]:
+    """The latest ``limit`` things that were done at and below a path (empty: everywhere), newest first."""
+    with installed():
+        rows = await connection.fetch(sql.block("store", "history_page"), owner, path, since, limit)
+    return [Done(**dict(row)) for row in rows]
 
 
 def _state(row: asyncpg.Record) -> OwnerState:

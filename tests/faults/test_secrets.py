@@ -29,6 +29,8 @@ COMMANDS = (
     "holds list",
     "holds list --json",
     "holds show 1",
+    "history",
+    "history --json",
     "config show",
     "config show --json",
     "triggers verify",

@@ -62,7 +62,7 @@ insert into immich_dbsync_v1.records
   select owner, path, 1000 + i, i, i, i, false, xxh3, sha1, asset from n;
 insert into immich_dbsync_v1.events (owner_id, asset_id, kind) select owner, gen_random_uuid(), 'deleted' from n;
 insert into immich_dbsync_v1.history (owner_id, action, path, asset_id, cause, at)
-  select owner, 'upload', path, asset, 'new in the folder', now() - interval '1 year' from n order by i;
+  select owner, 'upload', path, asset, 'new in the folder', now() - interval '1 year' + i * interval '1 s' from n order by i;
 insert into immich_dbsync_v1.quarantine (owner_id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id)
   select owner, path, '2026-01-01/' || path, 1000 + i, i, i, xxh3, sha1, gen_random_uuid() from n where i % 10 = 0;
 insert into immich_dbsync_v1.trash_requests select gen_random_uuid(), owner, now() from n where i % 10 = 0;
@@ -137,6 +137,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "store/entry_supersede": (f.owner, f.assets, f.numbers),
         "store/entry_gone": (f.owner, f.numbers),
         "store/history_add": (f.owner, ["upload"] * 3, f.paths, f.assets, ["new"] * 3),
+        "store/history_page": (f.owner, b"", None, 500),
         "store/events": ([f.owner, _id(8, 1)], f.numbers, 500),
         "store/event_drop": (f.numbers,),
         "store/event_evidence": (f.owner, f.assets),

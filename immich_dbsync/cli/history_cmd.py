@@ -1,0 +1,97 @@
+"""``immich-dbsync history``: what was done to what, when and why."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from immich_dbsync.cli.common import AsJson, console_errors, database, load_settings, print_json, print_table, run_async
+from immich_dbsync.errors import NoSuchFile
+from immich_dbsync.immich.library import Library, Owner
+from immich_dbsync.service.logs import printable
+from immich_dbsync.service.whom import find_owner, within
+from immich_dbsync.settings import Settings
+from immich_dbsync.store.state import Done, history
+
+app = typer.Typer(add_completion=False)
+
+_AGE = re.compile(r"([0-9]{1,6})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SHOWN = 50
+
+
+def since_when(text: str, now: datetime) -> datetime:
+    """A moment as typed: an age such as ``90m`` or ``2d``, or a date or time as in ISO 8601, of this machine's zone.
+
+    Raises BadParameter for anything else.
+    """
+    if (age := _AGE.fullmatch(text)) is not None:
+        return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is no age such as 90m, 12h or 2d, and no date such as 2026-11-27."
+        ) from None
+
+
+@app.command(name="history")
+def show(
+    path: Annotated[
+        str, typer.Argument(help="Only this file or folder: absolute, or below the user's folder.", show_default=False)
+    ] = "",
+    user: Annotated[str, typer.Option("--user", help="Only this user: e-mail address, name or id.")] = "",
+    since: Annotated[str, typer.Option("--since", help="Not before: an age such as 2d, or a date.")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many lines at most, the latest.")] = _SHOWN,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was done to which file, when and why: uploads, removals, restores, refusals, holds. The latest is last.
+
+    Example: immich-dbsync history Camera/IMG_0001.jpg --since 2d
+    """
+    begin = since_when(since, datetime.now(UTC)) if since else None
+    with console_errors():
+        lines = run_async(_lines(load_settings(), user, path, begin, limit))
+        if as_json:
+            print_json({"history": [_json(owner, done) for owner, done in lines]})
+            return
+        rows = [
+            (_local(done.at), owner.email, done.action, printable(done.path or b""), done.cause)
+            for owner, done in lines
+        ]
+        print_table(("time", "user", "done", "path", "why"), rows)
+        if not rows and path:
+            raise NoSuchFile(f"The history has nothing of {path!r}.")
+        if not rows:
+            typer.echo("Nothing was done yet, or not since then.", err=True)
+
+
+async def _lines(
+    settings: Settings, user: str, path: str, since: datetime | None, limit: int
+) -> list[tuple[Owner, Done]]:
+    async with database(settings, "history") as connection:
+        owners = await Library(connection).all_owners()
+        if user:
+            owners = [find_owner(owners, user)]
+        root = settings.require_sync_root() if path.startswith("/") else Path()
+        owners, inside = within(owners, root, path)
+        found = [
+            (owner, done) for owner in owners for done in await history(connection, owner.id, inside, since, limit)
+        ]
+    found.sort(key=lambda line: line[1].at)
+    return found[-limit:]
+
+
+def _json(owner: Owner, done: Done) -> dict[str, object]:
+    path = printable(done.path) if done.path is not None else None
+    return {"at": done.at, "user": owner.email, "owner": owner.id, "action": done.action, "path": path} | {
+        "asset": done.asset_id,
+        "why": done.cause,
+    }
+
+
+def _local(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
