@@ -188,6 +188,14 @@ select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, supersed
        (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
 from immich_dbsync_v1.quarantine where owner_id = $1 order by id
 
+-- name: quarantine_list
+-- Everything in quarantine that was at and below a path, oldest first, with what its asset is now (null: there is none).
+-- $1 owner, $2 path (empty: all).
+select q.id, q.path, q.location, q.size, q.quarantined_at, q.superseded, q.gone, a.status::text as status
+from immich_dbsync_v1.quarantine q left join public.asset a on a.id = q.asset_id
+where q.owner_id = $1 and ($2::bytea = '' or q.path = $2 or substring(q.path, 1, length($2) + 1) = $2 || '/'::bytea)
+order by q.id
+
 -- name: entry_locations
 -- $1 owner.
 select id, location from immich_dbsync_v1.quarantine where owner_id = $1

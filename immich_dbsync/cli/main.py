@@ -10,7 +10,19 @@ from typer.main import get_command
 
 from immich_dbsync import __version__
 
-COMMANDS = ("run", "status", "doctor", "resync", "holds", "history", "users", "config", "triggers", "demo")
+COMMANDS = (
+    "run",
+    "status",
+    "doctor",
+    "resync",
+    "holds",
+    "quarantine",
+    "history",
+    "users",
+    "config",
+    "triggers",
+    "demo",
+)
 """In the order of the help. The command ``x`` is the ``app`` of ``immich_dbsync.cli.x_cmd``."""
 
 

@@ -1,11 +1,9 @@
 """``immich-dbsync resync``: a full comparison now."""
 
-import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import asyncpg
 import typer
@@ -29,18 +27,17 @@ from immich_dbsync.core.actions import (
 from immich_dbsync.disk.root import Root
 from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, RootUnusable, ServerUnreachable
 from immich_dbsync.immich.library import Library
-from immich_dbsync.service import resync as comparison
 from immich_dbsync.service.accounts import Account, accounts
 from immich_dbsync.service.gate import unreachable
-from immich_dbsync.service.listener import connect, lock_key
+from immich_dbsync.service.listener import connect
 from immich_dbsync.service.logs import configure, printable
 from immich_dbsync.service.observe import RootLost
 from immich_dbsync.service.plan import plan
+from immich_dbsync.service.questions import Progress, Result, answers, comparison
 from immich_dbsync.service.rehash import reread
 from immich_dbsync.service.scan import Tally
 from immich_dbsync.service.whom import chosen, placed
 from immich_dbsync.settings import Settings
-from immich_dbsync.store.holds import Holds
 from immich_dbsync.store.records import Store
 
 app = typer.Typer(add_completion=False)
@@ -112,33 +109,15 @@ def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json:
 
 
 async def _results(
-    settings: Settings, user: str, path: str, *, rehash: bool, progress: comparison.Progress
-) -> list[tuple[str, comparison.Result]]:
+    settings: Settings, user: str, path: str, *, rehash: bool, progress: Progress
+) -> list[tuple[str, Result]]:
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
     async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool:
         found, prefix = await _whose(settings, pool, user, path)
-        asked = comparison.arguments(prefix, rehash=rehash)
-        # All at once: one whose folder takes long keeps nobody else's from being compared.
-        answers = await asyncio.gather(*(_ask(pool, account, asked, progress) for account in found))
-        results = {account: answer for account, answer in zip(found, answers, strict=True) if answer is not None}
-        rest = [account for account in found if account not in results]
-    if rest:
-        results |= await comparison.alone(settings, rest, prefix, rehash=rehash, progress=progress)
-    return [(account.owner.email, results[account]) for account in found if account in results]
-
-
-async def _ask(
-    pool: "asyncpg.Pool[asyncpg.Record]", account: Account, asked: dict[str, Any], progress: comparison.Progress
-) -> comparison.Result | None:
-    """What the service of this owner did; None where none runs."""
-
-    async def served() -> bool:
-        return await comparison.served(pool, lock_key(account.owner.id))
-
-    if not await served():
-        return None
-    return await comparison.ask(Holds(pool), account, comparison.RESYNC, asked, still_served=served, progress=progress)
+        asked = dict.fromkeys(found, comparison(prefix, rehash=rehash))
+        results = await answers(settings, pool, asked, progress)
+    return [(account.owner.email, results[account]) for account in found]
 
 
 # --- to look at ---

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from immich_dbsync.core.actions import Action, NoteGone, Purge, PutBack, Supersede
 from immich_dbsync.core.facts import Facts
+from immich_dbsync.core.view import View
 from immich_dbsync.model import AssetId, Content, Entry, RelPath, Status
 
 
@@ -30,6 +31,11 @@ def _entries(facts: Facts) -> Iterator[Action]:
         there = facts.contents.get(entry.path) == entry.content or (entry.path, entry.content) in back
         back.add((entry.path, entry.content))
         yield Supersede(entry) if there else PutBack(entry, _own_asset(facts, entry))  # row 15
+
+
+def deleted_for_good(entry: Entry, view: View) -> bool:
+    """Whether it is known by evidence that the asset which brought a file to quarantine will never be restored."""
+    return entry.asset_id not in view.assets and (entry.gone or entry.asset_id in view.deleted)
 
 
 def _own_asset(facts: Facts, entry: Entry) -> AssetId | None:

@@ -1,4 +1,4 @@
-"""What a command asks of the service, or does itself where none runs: a full comparison, and decided holds."""
+"""What a command asks of the service, or does itself where none runs: a comparison, decided holds, the quarantine."""
 
 import asyncio
 import time
@@ -18,6 +18,8 @@ log = structlog.get_logger()
 
 RESYNC = "resync"
 DECIDED = "decided"
+BRING_BACK = "bring back"
+PURGE = "purge"
 
 _LOOK_S = 0.1  # between two looks whether a resync is done
 _WRITTEN_S = 60.0  # for which a resync waits for files that are still being written: a recording may take hours
@@ -39,12 +41,19 @@ class Answers:
             await sync.asked.wait()
             sync.asked.clear()
             for ask in await sync.parts.holds.asks(sync.owner):
-                if ask.kind == RESYNC:
-                    prefix, rehash = bytes.fromhex(ask.arguments["prefix"]), bool(ask.arguments["rehash"])
-                    result = await self.resync(prefix, rehash=rehash)
-                else:
-                    result = await self.carry_out_decisions()
-                await sync.parts.holds.answer(ask.id, result)
+                await sync.parts.holds.answer(ask.id, await self.answer(ask.kind, ask.arguments))
+
+    async def answer(self, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked, and say what was done."""
+        if kind == RESYNC:
+            return await self.resync(bytes.fromhex(arguments["prefix"]), rehash=bool(arguments["rehash"]))
+        if kind == BRING_BACK:
+            back = await self._sync.bring_back(arguments["ids"])
+            await self._all_done()
+            return {"done": {str(entry.id): _text(path) for entry, path in back}}
+        if kind == PURGE:
+            return {"done": {str(entry.id): _text(entry.path) for entry in await self._sync.purge(arguments["ids"])}}
+        return await self.carry_out_decisions()
 
     async def resync(self, prefix: bytes = b"", *, rehash: bool = False) -> dict[str, Any]:
         """Compare all at and below ``prefix`` and return when what follows is done; what was done, counted.
@@ -88,13 +97,17 @@ class Answers:
         while paths := await sync.parts.holds.decided(sync.owner, after, _PAGE):
             sync.hint(paths)
             count, after = count + len(paths), paths[-1]
-        # An event for each of the counters behind idle() would cost more than looking at them.
-        while not sync.idle() and sync.parts.gate.reason is None:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_S)
+        await self._all_done()
         closed = await sync.close_holds()
         for hold in closed:
             log.info("hold.closed", owner=str(sync.owner), hold=hold)
         return {"files": count, "closed": closed, "waiting": sync.parts.gate.reason}
+
+    async def _all_done(self) -> None:
+        """Return when nothing is left to be done, or Immich's server does not answer."""
+        # An event for each of the counters behind idle() would cost more than looking at them.
+        while not self._sync.idle() and self._sync.parts.gate.reason is None:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
 
     async def _reread(self, prefix: bytes) -> list[str]:
         """Find damaged files, and note them; their paths as text, undecodable bytes escaped."""
@@ -107,6 +120,10 @@ class Answers:
                     sync.owner, [Deed("damaged" if file.damaged else "repaired", cause, file.path)]
                 )
             if file.damaged:
-                damaged.append(file.path.decode("utf-8", "backslashreplace"))
+                damaged.append(_text(file.path))
                 log.error("file.damaged", owner=str(sync.owner), path=file.path)
         return damaged
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

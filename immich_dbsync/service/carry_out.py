@@ -9,7 +9,6 @@ from immich_dbsync.core.actions import (
     Adopt,
     Drop,
     NoteGone,
-    Purge,
     PutBack,
     PutOnHold,
     Quarantine,
@@ -236,14 +235,30 @@ class Hands:
         except (OSError, NotTaken, ChangedWhileRead):
             return False
 
-    async def purge(self, actions: Sequence[Purge]) -> None:
-        """Row 16: delete files from quarantine whose assets Immich deleted for good, once the retention is over."""
-        ended = await to_the_end(self._purge, [action.entry for action in actions])
+    async def bring_back(self, entries: Sequence[Entry]) -> list[tuple[Entry, RelPath]]:
+        """Move files back because somebody asks for it; those that were moved, and where they are now.
+
+        They get no record: each is then decided about like a file that was copied there by hand.
+        """
+        back, ended, _, _ = await to_the_end(self._put_back, [PutBack(entry, None) for entry in entries])
+        self.known.taken.difference_update(record.path for _, record in back)
+        await self.store.drop_entries(self.owner, [entry.id for entry in (*(entry for entry, _ in back), *ended)])
+        why = "somebody asked for it"
+        await self.store.remember(self.owner, [Deed("put back", why, r.path, e.asset_id) for e, r in back])
+        for _, record in back:
+            log.info("file.put_back", owner=str(self.owner), path=record.path)
+        return [(entry, record.path) for entry, record in back]
+
+    async def purge(
+        self, entries: Sequence[Entry], why: str = "its asset was deleted for good, and the retention is over"
+    ) -> list[Entry]:
+        """Row 16: delete files from quarantine whose assets were deleted for good; returns those that are gone now."""
+        ended = await to_the_end(self._purge, entries)
         await self.store.drop_entries(self.owner, [entry.id for entry in ended])
-        why = "its asset was deleted for good, and the retention is over"
         await self.store.remember(self.owner, [Deed("purge", why, e.path, e.asset_id) for e in ended])
         for entry in ended:
             log.info("file.purged", owner=str(self.owner), path=entry.path)
+        return ended
 
     def _purge(self, entries: Iterable[Entry]) -> list[Entry]:
         ended = []

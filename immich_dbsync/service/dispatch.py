@@ -161,7 +161,7 @@ class Dispatch:
         if gone := _of(plan, NoteGone):
             await self.hands.note_gone(gone)
         if purges := _of(plan, Purge):
-            await self.hands.purge(purges)
+            await self.hands.purge([purge.entry for purge in purges])
         return failed
 
     def _moved(self, path: RelPath) -> None:

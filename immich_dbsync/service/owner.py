@@ -12,9 +12,11 @@ from contextlib import contextmanager
 import structlog
 
 from immich_dbsync.core.actions import Action, Drop, Identify, Leave, PutOnHold, Restore, Trash, Why, paths_of
+from immich_dbsync.core.quarantined import deleted_for_good
 from immich_dbsync.core.reconcile import reconcile
 from immich_dbsync.core.view import View
-from immich_dbsync.model import AssetId, Direction, Record, RelPath
+from immich_dbsync.disk.marker import Health
+from immich_dbsync.model import AssetId, Direction, Entry, Record, RelPath
 from immich_dbsync.service.dispatch import Dispatch
 from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.observe import Seen
@@ -131,6 +133,27 @@ class OwnerSync:
         """End the holds to which nothing belongs any more; not one that was just begun, and is still to be filled."""
         async with self._lock:
             return await self.parts.holds.close(self.owner)
+
+    # --- asked by a person ---
+
+    async def bring_back(self, ids: Collection[int]) -> list[tuple[Entry, RelPath]]:
+        """Move these quarantined files back, and have them decided about; those that were moved, and where they are."""
+        async with self._lock:
+            if await self.parts.observer.health() is not Health.OK:
+                return []
+            entries = await self.store.entries_of_view(self.owner, [], ids)
+            back = await self.dispatch.hands.bring_back(entries)
+        self.hint(path for _, path in back)
+        return back
+
+    async def purge(self, ids: Collection[int]) -> list[Entry]:
+        """Delete these quarantined files for good, where that is safe; those that are gone now."""
+        async with self._lock:
+            view = (await self.parts.observer.look(entries=ids, last=True)).view
+            if not view.healthy:
+                return []
+            safe = [entry for entry in view.entries if entry.id in ids and deleted_for_good(entry, view)]
+            return await self.dispatch.hands.purge(safe, "its asset was deleted for good, and somebody asked for it")
 
     # --- looking ---
 

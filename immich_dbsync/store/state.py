@@ -115,6 +115,32 @@ async def history(
     return [Done(**dict(row)) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file in quarantine: where it was and where it is, its size in bytes, since when, and what its asset is now.
+
+    ``gone``: the asset is known to be deleted for good. ``status`` as Immich has it; None where it has no such asset.
+    """
+
+    id: int
+    path: bytes
+    location: bytes
+    size: int
+    quarantined_at: datetime
+    superseded: bool
+    gone: bool
+    status: str | None
+
+
+async def quarantined(
+    connection: "asyncpg.Connection[asyncpg.Record]", owner: OwnerId, path: bytes = b""
+) -> list[Kept]:
+    """What is in one owner's quarantine that was at and below a path (empty: everything), oldest first."""
+    with installed():
+        rows = await connection.fetch(sql.block("store", "quarantine_list"), owner, path)
+    return [Kept(**dict(row)) for row in rows]
+
+
 def _state(row: asyncpg.Record) -> OwnerState:
     values = dict(row)
     for name in ("problems", "last_scan", "summary", "undecided"):

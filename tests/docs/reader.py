@@ -133,6 +133,8 @@ class Reader:
             return await self.start()
         if words[:1] == ["holds"] and words[-1:] == ["1"]:
             words = [*words[:-1], await self.hold()]
+        if words[0] in {"history", "quarantine"}:
+            await self.taken()
         self.last = await self.run(words)
         assert self.last.code in _FINE, (words, self.last)
         return None
@@ -237,3 +239,20 @@ class Reader:
             return number
 
         return str(await until(check, seconds=20))
+
+    async def taken(self) -> None:
+        """Have the picture that pages name in quarantine, after it was deleted in Immich."""
+        name, entry = "Camera/IMG_0001.jpg", "select exists (select from immich_dbsync_v1.quarantine where path = $1)"
+        tied = "select asset_id from immich_dbsync_v1.records where path = $1"
+
+        async def check() -> bool:
+            return bool(await self.stage.connection.fetchval(entry, name.encode()))
+
+        async def asset() -> object:
+            return await self.stage.connection.fetchval(tied, name.encode())
+
+        if not await check():
+            put(self.folder, name, picture(1000))
+            trashed = "update asset set status = 'trashed', \"deletedAt\" = now() where id = $1"
+            await self.stage.connection.execute(trashed, await until(asset, seconds=20))
+            await until(check, seconds=20)

@@ -11,7 +11,7 @@ import pytest
 
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.model import Decision, OwnerId
-from immich_dbsync.service.asks import DECIDED, RESYNC
+from immich_dbsync.service.asks import BRING_BACK, DECIDED, PURGE, RESYNC
 from immich_dbsync.store import install
 from immich_dbsync.store.holds import Holds
 from tests.faults.parts import parts
@@ -111,6 +111,10 @@ async def gone_for_good(rig: Rig, files: dict[str, bytes]) -> None:
     rig.want(gone=files.values())
     await rig.stage.immich.idle()
     await rig.agrees()
+
+
+async def gone_for_long(rig: Rig, files: dict[str, bytes]) -> None:
+    await gone_for_good(rig, files)
     await rig.stage.connection.execute(
         "update immich_dbsync_v1.quarantine set quarantined_at = now() - interval '99 days' where owner_id = $1",
         rig.stage.user,
@@ -121,6 +125,22 @@ async def purge(rig: Rig, files: dict[str, bytes]) -> None:
     del files
     holds = Holds(rig.stage.connection)
     await holds.ask(OwnerId(rig.stage.user), RESYNC, {"prefix": "", "rehash": False})
+
+
+async def entries(rig: Rig) -> list[int]:
+    """The numbers of what is in quarantine."""
+    rows = await rig.stage.connection.fetch("select id from immich_dbsync_v1.quarantine")
+    return [row["id"] for row in rows]
+
+
+async def put_back_by_hand(rig: Rig, files: dict[str, bytes]) -> None:
+    await Holds(rig.stage.connection).ask(OwnerId(rig.stage.user), BRING_BACK, {"ids": await entries(rig)})
+    rig.want(files)
+
+
+async def purge_by_hand(rig: Rig, files: dict[str, bytes]) -> None:
+    del files
+    await Holds(rig.stage.connection).ask(OwnerId(rig.stage.user), PURGE, {"ids": await entries(rig)})
 
 
 async def purged(rig: Rig) -> None:
@@ -164,11 +184,15 @@ ACTIONS = {
     "bring back": Action(deleted, bring_back, {}),
     "edit": Action(synced, edit, {}),
     "move": Action(synced, move, {}),
-    "purge": Action(gone_for_good, purge, {}),
+    "purge": Action(gone_for_long, purge, {}),
+    "put back by hand": Action(quarantined, put_back_by_hand, {}),
+    "purge by hand": Action(gone_for_good, purge_by_hand, {}),
     "hold": Action(synced, delete_too_many, ALL_HELD),
     "approve": Action(held, approve, ALL_HELD),
 }
 
+
+PURGES = (ACTIONS["purge"], ACTIONS["purge by hand"])
 
 # Points that none of these actions passes, and why that is no gap.
 EXEMPT = {
@@ -202,7 +226,7 @@ async def test_every_point_is_passed_by_some_action(library_url: str, immich_ver
             await rig.agrees()
             await action.do(rig, files)
             await rig.agrees()
-            if action is ACTIONS["purge"]:
+            if action in PURGES:
                 await purged(rig)
             assert await rig.stop() == 0
             passed |= {*rig.trace()}
@@ -242,7 +266,7 @@ async def test_killed_at_every_point(
         passed = len(rig.trace())
         await known.do(rig, files)
         await rig.agrees()
-        if action == "purge":
+        if known in PURGES:
             await purged(rig)
         points = _points(rig.trace()[passed:])
         assert points
@@ -259,7 +283,7 @@ async def test_killed_at_every_point(
                 if died:
                     rig.start(with_points=True)
                 await rig.agrees()
-                if action == "purge":
+                if known in PURGES:
                     await purged(rig)
                 if died:
                     break

@@ -29,6 +29,8 @@ COMMANDS = (
     "holds list",
     "holds list --json",
     "holds show 1",
+    "quarantine list",
+    "quarantine list --json",
     "history",
     "history --json",
     "config show",

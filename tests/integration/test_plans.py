@@ -26,6 +26,7 @@ _WHOLE = {
     "store/owner_forget": "drops all that is known of a user",
     "store/trash_request_clean": "a scan's end compares all our requests with their assets",
     "store/all_entries": "the quarantine as a whole, at a start",
+    "store/quarantine_list": "the quarantine as a whole, for a person who asks for it",
     "store/entry_locations": "the quarantine as a whole, against its folder",
     "store/catch_up_records": "a start compares every record with its asset; here all agree, so that no page is full",
     "store/catch_up_entries": "a start compares every quarantined file with its asset",
@@ -62,7 +63,7 @@ insert into immich_dbsync_v1.records
   select owner, path, 1000 + i, i, i, i, false, xxh3, sha1, asset from n;
 insert into immich_dbsync_v1.events (owner_id, asset_id, kind) select owner, gen_random_uuid(), 'deleted' from n;
 insert into immich_dbsync_v1.history (owner_id, action, path, asset_id, cause, at)
-  select owner, 'upload', path, asset, 'new in the folder', now() - interval '1 year' + i * interval '1 s' from n order by i;
+  select owner, 'upload', path, asset, 'new', now() - interval '1 year' + i * interval '1 s' from n order by i;
 insert into immich_dbsync_v1.quarantine (owner_id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id)
   select owner, path, '2026-01-01/' || path, 1000 + i, i, i, xxh3, sha1, gen_random_uuid() from n where i % 10 = 0;
 insert into immich_dbsync_v1.trash_requests select gen_random_uuid(), owner, now() from n where i % 10 = 0;
@@ -131,6 +132,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "store/folders": (f.owner, [b"Camera", b"Camera/10", b"nothing"]),
         "store/entries_of_view": (f.owner, f.assets, f.numbers, f.paths),
         "store/all_entries": (f.owner,),
+        "store/quarantine_list": (f.owner, b""),
         "store/entry_locations": (f.owner,),
         "store/entry_add": (f.owner, f.paths, f.paths, f.sizes, f.numbers, f.numbers, f.xxh3, f.sha1, f.assets, True),
         "store/entry_drop": (f.owner, f.numbers),

@@ -6,7 +6,7 @@ import pytest
 
 from immich_dbsync.demo.people import delete_user
 from immich_dbsync.demo.tables import ImmichVersion
-from tests.integration.harness import Harness, harness, picture
+from tests.integration.harness import Harness, harness, picture, until
 
 ONE, TWO = picture(1), picture(2)
 
@@ -102,3 +102,47 @@ async def test_a_file_that_was_changed_in_quarantine_stays(sync: Harness) -> Non
     await retention_over(sync)
     await sync.rescan()
     assert sync.quarantined() == [b"somebody works on it"]
+
+
+async def entry(sync: Harness) -> int:
+    found: int = await sync.connection.fetchval("select id from immich_dbsync_v1.quarantine")
+    return found
+
+
+async def test_by_hand_before_the_retention_is_over(sync: Harness) -> None:
+    await sync.empty_trash()
+    await sync.idle()
+    assert [each.path for each in await sync.owner().purge([await entry(sync)])] == [b"a.png"]
+    assert sync.quarantined() == []
+    assert await sync.deeds("purge") == ["purge"]
+
+
+async def test_by_hand_not_while_immich_has_the_asset(sync: Harness) -> None:
+    await sync.connection.execute("update immich_dbsync_v1.quarantine set gone = true")
+    assert await sync.owner().purge([await entry(sync)]) == []
+    assert sync.quarantined() == [ONE]
+
+
+async def test_by_hand_nothing_comes_back_and_nothing_goes_while_the_folder_is_not_well(sync: Harness) -> None:
+    marker = sync.path("Camera/.stfolder")
+    marker.mkdir(parents=True)
+    known = "select stfolders = $1 from immich_dbsync_v1.owners"
+
+    async def learnt() -> bool:
+        return bool(await sync.connection.fetchval(known, [b"Camera"]))
+
+    await until(learnt)
+    await sync.stop()
+    await sync.empty_trash()
+    marker.rmdir()
+    await sync.start(wait=False)
+
+    async def told() -> bool:
+        return bool(await sync.problem())
+
+    await until(told)
+    number = await entry(sync)
+    assert await sync.owner().purge([number]) == []
+    assert await sync.owner().bring_back([number]) == []
+    assert sync.quarantined() == [ONE]
+    assert sync.files() == {"b.png": TWO}

@@ -10,7 +10,7 @@ import pytest
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.model import OwnerId
 from immich_dbsync.service.asks import RESYNC
-from immich_dbsync.service.resync import arguments
+from immich_dbsync.service.questions import comparison
 from immich_dbsync.store.holds import Holds
 from immich_dbsync.store.state import damaged_files
 from tests.integration.harness import Harness, harness, picture, until
@@ -52,7 +52,7 @@ async def rot(sync: Harness, name: str, content: bytes) -> None:
 async def rehash(sync: Harness, prefix: bytes = b"") -> list[str]:
     """Ask the running service; the damaged files."""
     holds = Holds(sync.connection)
-    number = await holds.ask(OwnerId(sync.user), RESYNC, arguments(prefix, rehash=True))
+    number = await holds.ask(OwnerId(sync.user), RESYNC, comparison(prefix, rehash=True).arguments)
 
     async def answered() -> dict[str, Any] | None:
         return await holds.result(number)
