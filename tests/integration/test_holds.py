@@ -246,6 +246,9 @@ async def test_just_at_a_limit_what_immich_deleted_goes(
 @pytest.mark.parametrize("how", ["running", "stopped", "for good", "one by one"])
 async def test_so_much_deleted_in_immich_waits(sync: Harness, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     monkeypatch.setattr(rules, "FROM_IMMICH", Limits(4, 0.5))
+    # Files are looked at so many at once, but judged as a whole.
+    monkeypatch.setattr(owner, "LOOK", 4)
+    monkeypatch.setattr(rounds, "BATCH", 4)
     put(sync, 10)
     await sync.start()
     carried_out = 0

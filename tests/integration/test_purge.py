@@ -123,6 +123,16 @@ async def test_by_hand_not_while_immich_has_the_asset(sync: Harness) -> None:
     assert sync.quarantined() == [ONE]
 
 
+async def test_by_hand_not_without_evidence(sync: Harness) -> None:
+    await sync.stop()
+    await sync.empty_trash()
+    await sync.connection.execute("delete from asset_audit")
+    await sync.connection.execute("delete from immich_dbsync_v1.events")
+    await sync.start()
+    assert await sync.owner().purge([await entry(sync)]) == []
+    assert sync.quarantined() == [ONE]
+
+
 async def test_by_hand_nothing_comes_back_and_nothing_goes_while_the_folder_is_not_well(sync: Harness) -> None:
     marker = sync.path("Camera/.stfolder")
     marker.mkdir(parents=True)

@@ -273,7 +273,7 @@ SERVICE = (
         "by hand is purged only what is known to be deleted for good",
         "if entry.id in ids and deleted_for_good(entry, view)",
         "if entry.id in ids",
-        ("tests/acceptance/test_quarantine_cmd.py", "-k", "without_evidence"),
+        ("tests/integration/test_purge.py", "-k", "by_hand"),
     ),
     Mutant(
         "core.quarantined",
