@@ -173,6 +173,15 @@ class Settings(BaseSettings):
         validation_alias=_alias("heartbeat"),
         description="Seconds of silence after which the database connection is tested.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        validation_alias=_alias("metrics_port"),
+        description="Port of this machine's loopback at which Prometheus finds `/metrics`, and others `/healthz` and"
+        " `/readyz`: see [monitoring](monitoring.md). Without it nothing listens.",
+        examples=[9283],
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto",
         validation_alias=_alias("log_format"),

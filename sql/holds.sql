@@ -82,6 +82,12 @@ where h.closed_at is null and ($1::uuid is null or h.owner_id = $1)
   and exists (select from immich_dbsync_v1.records r where r.hold_id = h.id)
 order by h.id
 
+-- name: holds_waiting
+-- How many holds of each owner wait for a person.
+select owner_id, count(*) as count from immich_dbsync_v1.holds
+where closed_at is null and decision = 'waiting'
+group by owner_id
+
 -- name: hold_paths
 -- What belongs to a hold, in the order of paths. $1 hold, $2 rows.
 select path, size, asset_id from immich_dbsync_v1.records where hold_id = $1 order by path limit $2

@@ -411,6 +411,12 @@ left join (
 left join (select owner_id, count(*) as quarantined from immich_dbsync_v1.quarantine group by owner_id) q using (owner_id)
 left join (select owner_id, count(*) as events from immich_dbsync_v1.events group by owner_id) e using (owner_id)
 
+-- name: totals
+-- How much is known, of all owners.
+select (select count(*) from immich_dbsync_v1.records) as records,
+       (select count(*) from immich_dbsync_v1.quarantine) as quarantined,
+       (select count(*) from immich_dbsync_v1.history) as history
+
 -- name: refused
 -- Some of an owner's files that were refused, and why. $1 owner, $2 rows.
 select path, problem from immich_dbsync_v1.records where owner_id = $1 and problem is not null order by path limit $2

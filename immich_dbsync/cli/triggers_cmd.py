@@ -1,21 +1,20 @@
 """``immich-dbsync triggers``: install, verify, remove or print our schema and triggers."""
 
 import json
+from collections.abc import Iterator
 from typing import Annotated
 
 import asyncpg
 import typer
 
-from immich_dbsync.cli.common import console_errors, load_settings, run_async
+from immich_dbsync.cli.common import AsJson, Yes, confirm, console_errors, counted, load_settings, run_async
 from immich_dbsync.errors import DatabaseBusy, TriggersDiffer
 from immich_dbsync.service.listener import connect, lock_key
 from immich_dbsync.store import install as store
 from immich_dbsync.store.install import Report
-from immich_dbsync.store.state import held_locks, owner_states
+from immich_dbsync.store.state import held_locks, owner_states, totals
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Our schema and triggers in Immich's database.")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
@@ -65,25 +64,47 @@ def verify(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def remove(as_json: AsJson = False) -> None:
-    """Drop the schema and triggers, with every record and the history. Files stay where they are.
+def remove(
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Leave no trace: drop the schemas as well, with records and history.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Drop the triggers, and with --purge all else that is ours in the database. Files stay where they are.
 
-    Stop the service first: it would install everything again. Example: immich-dbsync triggers remove
+    Without --purge a later install goes on with what is known. Stop the service first: it would install them again.
+    Example: immich-dbsync triggers remove --purge
     """
     with console_errors():
         url = load_settings().require_database_url()
-        if run_async(_running(url)):
-            raise DatabaseBusy(
-                "A service is running on this database and would install all of it again: stop it first."
-            )
-        report = store.remove(url)
+        known = run_async(_look(url))
+        for line in _to_be_removed(known, purge=purge):
+            typer.echo(line, err=True)
+        if known is not None:
+            confirm("Remove all of it?" if purge else "Remove the triggers?", yes=yes)
+        report = store.remove(url) if purge else store.remove_triggers(url)
     if as_json:
         _print_json(report)
     elif report.changed:
         typer.echo("Removed:")
         _print_lines(report.changed)
     else:
-        typer.echo("Nothing of immich-dbsync is installed in this database; nothing was changed.")
+        typer.echo("Nothing like that of immich-dbsync is in this database; nothing was changed.")
+
+
+def _to_be_removed(known: dict[str, int] | None, *, purge: bool) -> Iterator[str]:
+    """What is about to be done, to whoever is asked; not into the output that a program reads."""
+    if known is None:
+        return
+    yield "The triggers on Immich's tables are dropped: deletions there are noted no more."
+    counts = f"{known['records']} records, {known['history']} lines of history"
+    kept = f"{counted(known['quarantined'], 'file')} in quarantine"
+    if purge:
+        yield f"Every schema of ours is dropped, with {counts}. A later install begins with first sight."
+        yield f"What stays: all files; {kept} can only be moved back by hand then."
+    else:
+        yield f"What stays: {counts}, {kept}."
 
 
 @app.command(name="sql")
@@ -100,14 +121,18 @@ def print_sql(
     typer.echo(store.script() if role is None else store.grants(role), nl=False)
 
 
-async def _running(url: str) -> bool:
-    """Whether some service syncs an owner now."""
+async def _look(url: str) -> dict[str, int] | None:
+    """How much is known; None where nothing is installed, or not whole. Raises DatabaseBusy where a service runs."""
     connection = await connect(url, "immich-dbsync triggers")
     try:
         owners = [state.owner for state in await owner_states(connection)]
-        return bool(await held_locks(connection, [lock_key(owner) for owner in owners]))
+        if await held_locks(connection, [lock_key(owner) for owner in owners]):
+            raise DatabaseBusy(
+                "A service is running on this database and would install all of it again: stop it first."
+            )
+        return await totals(connection)
     except (TriggersDiffer, asyncpg.SyntaxOrAccessError):
-        return False  # nothing is installed, or not whole: then nothing runs on it
+        return None  # then nothing runs on it
     finally:
         await connection.close()
 

@@ -209,7 +209,7 @@ def _others(rows: Iterable[expected.Row]) -> Iterator[Finding]:
             "triggers",
             f"schema {name} of another version of immich-dbsync is there too",
             "two versions at once would do everything twice",
-            "Stop the other version; `triggers remove` drops both",
+            "Stop the other version; `triggers remove --purge` drops both",
         )
 
 

@@ -13,6 +13,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from uuid import UUID
 
 import aiohttp
 
+from immich_dbsync.metrics import REQUESTS
 from immich_dbsync.model import AssetId, Sha1
 
 BATCH = 1000
@@ -187,13 +189,18 @@ class Server:
             raise BatchRefused(str(error)) from error
 
     async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        async with (
-            _unavailable_when_broken(),
-            # A redirect would carry the key to wherever it points.
-            self._session.request(method, self._api + path, allow_redirects=False, **options) as response,
-        ):
-            text = await response.text(errors="replace")
-            return _answer(response, text)
+        outcome, began = "none", time.monotonic()
+        try:
+            async with (
+                _unavailable_when_broken(),
+                # A redirect would carry the key to wherever it points.
+                self._session.request(method, self._api + path, allow_redirects=False, **options) as response,
+            ):
+                outcome = str(response.status)
+                text = await response.text(errors="replace")
+                return _answer(response, text)
+        finally:
+            REQUESTS.labels(method, f"/api{path}", outcome).observe(time.monotonic() - began)
 
 
 @asynccontextmanager

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 
 import asyncpg
 import structlog
@@ -19,7 +18,9 @@ import structlog
 from immich_dbsync.core.backoff import Backoff
 from immich_dbsync.errors import DatabaseBusy, DatabaseUnreachable, DbsyncError
 from immich_dbsync.immich.api import Server
+from immich_dbsync.metrics import SESSIONS
 from immich_dbsync.service import listener as dedicated
+from immich_dbsync.service.exposition import State, exposed
 from immich_dbsync.service.listener import ConnectionLost
 from immich_dbsync.service.notify import Notifier
 from immich_dbsync.service.pools import connected
@@ -52,19 +53,6 @@ _WAITED_FOR = (
 )
 
 
-@dataclass
-class _State:
-    """How the service is, in a line for `systemctl status`."""
-
-    session: Session | None = None
-    waits_for: str = ""
-
-    def line(self) -> str:
-        if self.session is not None:
-            return self.session.line()
-        return f"waiting for the database: {self.waits_for}" if self.waits_for else "starting"
-
-
 async def run(settings: Settings) -> None:
     """Sync until SIGTERM or SIGINT. Raises a DbsyncError for what a restart would not mend."""
     settings.require_database_url()
@@ -74,16 +62,17 @@ async def run(settings: Settings) -> None:
     logging.getLogger("asyncpg").addHandler(logging.NullHandler())
     faulthandler.enable()  # systemd's watchdog ends a service that hangs with SIGABRT: the log shows where it hung
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    notifier, state = Notifier(os.environ, os.getpid()), _State()
-    task = asyncio.ensure_future(_sessions(settings, stopping, notifier, state))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, task, stopping, notifier)
-    reporting = asyncio.ensure_future(notifier.report_forever(state.line))
-    try:
-        with suppress(asyncio.CancelledError):
-            await task
-    finally:
-        reporting.cancel()
+    notifier, state = Notifier(os.environ, os.getpid()), State()
+    async with exposed(settings.metrics_port, state):
+        task = asyncio.ensure_future(_sessions(settings, stopping, notifier, state))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop, task, stopping, notifier)
+        reporting = asyncio.ensure_future(notifier.report_forever(state.line))
+        try:
+            with suppress(asyncio.CancelledError):
+                await task
+        finally:
+            reporting.cancel()
     log.info("service.stopped")
 
 
@@ -99,7 +88,7 @@ def _stop(task: "asyncio.Task[None]", stopping: asyncio.Event, notifier: Notifie
     end.start()
 
 
-async def _sessions(settings: Settings, stopping: asyncio.Event, notifier: Notifier, state: _State) -> None:
+async def _sessions(settings: Settings, stopping: asyncio.Event, notifier: Notifier, state: State) -> None:
     attempt, started = 0, False
     loop = asyncio.get_running_loop()
     # Threads for what waits for a disk: with few, one user's slow files would hold up everybody.
@@ -110,6 +99,7 @@ async def _sessions(settings: Settings, stopping: asyncio.Event, notifier: Notif
             try:
                 async with connected(settings) as (pools, listener):
                     log.info("database.connected")
+                    SESSIONS.inc()
                     session = Session(settings, pools, listener, server)
                     found = await session.prepare(first=not started)
                     started, since = True, loop.time()
@@ -140,7 +130,7 @@ async def _sessions(settings: Settings, stopping: asyncio.Event, notifier: Notif
             attempt += 1
 
 
-def _tell(errors: BaseExceptionGroup[Exception], state: _State) -> None:
+def _tell(errors: BaseExceptionGroup[Exception], state: State) -> None:
     """Log why the database is waited for, once for each reason."""
     reason = dedicated.reason(_first(errors))
     if reason != state.waits_for:

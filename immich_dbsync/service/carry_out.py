@@ -1,5 +1,6 @@
 """Carries out what is quick and needs no request: what happens between folder and quarantine, and in our tables."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -25,6 +26,7 @@ from immich_dbsync.disk.hashing import hash_file, is_racy
 from immich_dbsync.disk.quarantine import QuarantineBatch
 from immich_dbsync.disk.root import Root
 from immich_dbsync.disk.sidecars import LARGEST, left_behind
+from immich_dbsync.metrics import REMOVAL
 from immich_dbsync.model import AssetId, Content, Direction, Entry, Hold, OwnerId, Record, RelPath, Xxh3
 from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.observe import Known
@@ -151,6 +153,7 @@ class Hands:
         entries, failed = await to_the_end(self._quarantine, view, actions)
         await self.store.add_entries(self.owner, entries)
         self.known.taken.update(entry.path for entry in entries)
+        _time(view, entries)
         whys = {action.path: action for action in actions}
         deeds = [Deed("quarantine", _cause(whys.get(e.path)), e.path, e.asset_id) for e in entries]
         await self.store.remember(self.owner, deeds)
@@ -288,6 +291,14 @@ def _damage(view: View, path: RelPath, content: Content) -> Xxh3 | None:
     records = view.records.values()
     found = (r.damaged for r in records if r.damaged and r.content == content and r.stat.same_file(file.stat))
     return next(found, None)
+
+
+def _time(view: View, entries: Sequence[Entry]) -> None:
+    now = time.time()
+    for entry in entries:
+        asset = view.assets.get(entry.asset_id)
+        if asset is not None and asset.deleted_ns is not None:
+            REMOVAL.observe(max(0.0, now - asset.deleted_ns / 1e9))
 
 
 def _cause(action: Quarantine | None) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -50,6 +51,7 @@ class Listener:
         self.asked = asyncio.Event()
         self.users = asyncio.Event()
         self.paused: frozenset[OwnerId] = frozenset()  # when it was last read whom to sync
+        self.alive_at = time.monotonic()  # when it last answered
         self._lost = asyncio.Event()
         self.on_frozen: Callable[[], None] = lambda: None
         """Ends what else may wait for the frozen server; a question that is cancelled waits for its answer."""
@@ -102,6 +104,7 @@ class Listener:
                 self.on_frozen()
                 raise ConnectionLost("the database connection is frozen") from error
             assert found is not None
+            self.alive_at = time.monotonic()
             if not found["captures"]:
                 raise ConnectionLost("our triggers on Immich's table asset are gone or disabled")
             if found["asked"]:

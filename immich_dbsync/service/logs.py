@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import structlog
 
+from immich_dbsync.metrics import PROBLEMS
+
 
 def _printable(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Show paths, which are bytes, as text: what is not UTF-8 or not printable is escaped."""
@@ -14,6 +16,12 @@ def _printable(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.
             event[key] = printable(value)
         elif isinstance(value, str) and not value.isprintable():
             event[key] = printable(value.encode("utf-8", "surrogatepass"))
+    return event
+
+
+def _counted(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if event["level"] in {"warning", "error"}:
+        PROBLEMS.labels(event["event"]).inc()
     return event
 
 
@@ -30,6 +38,7 @@ def configure(form: Literal["auto", "json", "console"], level: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            _counted,
             structlog.processors.TimeStamper(fmt="iso", utc=not console),
             structlog.processors.format_exc_info,
             _printable,

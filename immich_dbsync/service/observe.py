@@ -197,6 +197,10 @@ class Observer:
         self.was_unwell |= self._health is not Health.OK
         return self._health
 
+    def unwell_now(self) -> bool:
+        """Whether the last look found the root not healthy."""
+        return self._health is not Health.OK
+
     async def health(self) -> Health:
         """The root's health now; raises RootLost when the root is not at its path."""
         return await self._health_now(last=True)

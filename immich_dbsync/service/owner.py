@@ -44,6 +44,7 @@ class OwnerSync:
         self.unclaimed = True  # something that was sent may have to be taken back
         self.claiming = False  # that is being found out, or could not be told yet
         self.entries_left = False  # files that should have come back from quarantine, of which no event tells
+        self.looked = False  # at all that happened before this sync began
         self.asked = asyncio.Event()
         self.asked.set()  # what was asked before this service began is to be answered as well
         self.to_scan: set[bytes] = set()
@@ -75,6 +76,17 @@ class OwnerSync:
         """No scan is under way or wanted."""
         self.known.scanning = False
         self.todo.scan_over()
+
+    def lengths(self) -> dict[str, int]:
+        """How many files wait, by what for."""
+        queues = self.queues
+        return {
+            "look": len(self.todo.agenda),
+            "hash": len(queues.hashing),
+            "upload": len(queues.uploading),
+            "trash": len(queues.to_trash),
+            "restore": len(queues.to_restore),
+        }
 
     def looking(self) -> bool:
         """Whether paths are due, or are being looked at just now."""

@@ -16,6 +16,7 @@ import structlog
 from immich_dbsync.core.actions import Why
 from immich_dbsync.disk.marker import Health, lost_stfolders, stfolders
 from immich_dbsync.disk.watch import Watch
+from immich_dbsync.metrics import SCANNED, SCANS
 from immich_dbsync.model import RelPath
 from immich_dbsync.service.logs import printable
 from immich_dbsync.service.observe import Observer, RootLost
@@ -228,10 +229,12 @@ class Rounds:
                 if not prefix:
                     # Mends what went wrong before, and what no event told of.
                     await catch_up(sync)
-                tally = Tally()
+                tally, began = Tally(), time.monotonic()
                 await self._scan(prefix, tally)
                 self.tallies[prefix] = tally
                 if not prefix:
+                    SCANS.labels(str(sync.owner)).observe(time.monotonic() - began)
+                    SCANNED.labels(str(sync.owner)).inc(tally.files)
                     self._finished = tally  # the pump reports it when what it found has been looked at
             if not sync.to_scan:
                 sync.scanned()

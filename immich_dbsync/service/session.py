@@ -7,6 +7,7 @@ that is in hand; the next one begins as after a restart, which has to be right a
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from immich_dbsync.disk.root import Root
 from immich_dbsync.errors import DatabaseUnreachable, RootUnusable
 from immich_dbsync.immich.api import Server
 from immich_dbsync.immich.library import Library
+from immich_dbsync.metrics import ACTIONS, DEEDS
 from immich_dbsync.model import OwnerId
 from immich_dbsync.service.accounts import Account
 from immich_dbsync.service.asks import Answers
@@ -70,7 +72,7 @@ class Session:
         self._gate = Gate(server)
         self._slots = asyncio.Semaphore(settings.uploads)
         self._syncs: dict[OwnerId, OwnerSync] = {}
-        self._accounts = 0  # that are to be synced
+        self.accounts = 0  # that are to be synced
         self._drains: dict[OwnerId, Drain] = {}
 
     async def prepare(self, *, first: bool) -> list[Account]:
@@ -79,7 +81,7 @@ class Session:
         In the first session what makes any sync impossible is raised: KeyRefused, RootUnusable. Later it is waited for.
         """
         found = await self._roster.read(first=first)
-        self._accounts = len(found)
+        self.accounts = len(found)
         if first:
             self._require_a_root(found)
         return found
@@ -93,15 +95,32 @@ class Session:
                 await crew.become(found)
                 await self._roster.changed()
                 found = await self._roster.read()
-                self._accounts = len(found)
+                self.accounts = len(found)
 
     def line(self) -> str:
         """How it goes, in a few words for one line."""
         syncs = self._syncs.values()
-        line = f"syncing {len(syncs)} of {self._accounts} users"
+        line = f"syncing {len(syncs)} of {self.accounts} users"
         if backlog := sum(sync.queues.backlog() for sync in syncs):
             line += f", {backlog} files to read or send"
         return line if self._gate.reason is None else f"{line}; waiting for Immich: {self._gate.reason}"
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why Immich's server is waited for; None while it answers."""
+        return self._gate.reason
+
+    def syncs(self) -> list[OwnerSync]:
+        """Whoever is synced now."""
+        return [*self._syncs.values()]
+
+    def silence(self) -> float:
+        """Seconds since the database connection was last known to be alive."""
+        return time.monotonic() - self._listener.alive_at
+
+    async def holds_waiting(self) -> dict[OwnerId, int]:
+        """How many holds of each owner wait for a person; owners without one are left out."""
+        return await self._holds.waiting()
 
     def continued(self) -> None:
         """The process was stopped and goes on: the kernel may have dropped events of files meanwhile."""
@@ -273,6 +292,8 @@ class Session:
         # Threads of the owner's own: whose files are large, or grow for ever, keeps nobody else's from being read.
         hashers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hash")
         self._syncs[owner], self._drains[owner] = sync, drain
+        for action in ACTIONS:
+            DEEDS.labels(str(owner), action)
         try:
             async with asyncio.TaskGroup() as group:
                 workers = Workers(sync, slots=self._slots, hashers=hashers)
@@ -284,6 +305,7 @@ class Session:
                 await drain.once()
                 group.create_task(drain.forever())
                 await catch_up(sync)
+                sync.looked = True
                 if work is not None:
                     await work(answers)
                     raise _Done  # noqa: TRY301  # it ends the group

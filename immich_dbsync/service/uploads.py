@@ -16,6 +16,7 @@ from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import BLOCK, Digests, Hashed, is_racy, xxh3_of
 from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
+from immich_dbsync.metrics import ARRIVAL
 from immich_dbsync.model import Asset, AssetId, Record, RelPath, Stat, Status
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.queues import Job, Unread
@@ -62,6 +63,8 @@ async def send_unread(sync: OwnerSync, unread: Unread) -> bool:
 
 async def _tie(sync: OwnerSync, records: Sequence[Record], asset: Asset, *, duplicate: bool) -> None:
     await sync.store.upsert(sync.owner, [replace(record, asset_id=asset.id) for record in records])
+    if not duplicate:
+        ARRIVAL.observe(max(0.0, time.time() - records[0].stat.ctime_ns / 1e9))
     why = "Immich had it already" if duplicate else "new in the folder"
     await sync.store.remember(sync.owner, [Deed("upload", why, record.path, asset.id) for record in records])
     path = records[0].path

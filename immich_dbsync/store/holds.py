@@ -106,6 +106,10 @@ class Holds:
         """The holds that are not ended, oldest first."""
         return [_hold(row) for row in await self._fetch("holds", owner)]
 
+    async def waiting(self) -> dict[OwnerId, int]:
+        """How many holds of each owner wait for a person; owners without one are left out."""
+        return {OwnerId(row["owner_id"]): row["count"] for row in await self._fetch("holds_waiting")}
+
     async def files(self, hold: int, limit: int) -> list[HeldFile]:
         """Up to ``limit`` files that belong to the hold, by path."""
         rows = await self._fetch("hold_paths", hold, limit)

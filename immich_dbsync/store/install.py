@@ -120,7 +120,7 @@ def install(url: str, patience: Patience = _PATIENCE) -> Report:
     if left:
         raise TriggersDiffer(
             f"What cannot be mended without touching data: {'; '.join(left)}. "
-            "Undo it, or start afresh with: immich-dbsync triggers remove",
+            "Undo it, or start afresh with: immich-dbsync triggers remove --purge",
             left,
         )
     return Report(changed=changed, warnings=expected.warnings(rows))
@@ -139,6 +139,22 @@ def remove(url: str, patience: Patience = _PATIENCE) -> Report:
             if installed:
                 connection.execute(sql.block("schema/catalog", "remove"))
             return installed
+
+        return Report(changed=_patiently(connection, patience, drop))
+
+
+def remove_triggers(url: str, patience: Patience = _PATIENCE) -> Report:
+    """Drop our triggers alone, of every version; ``changed`` names them. A later install goes on with what is known.
+
+    Errors as ``remove``.
+    """
+    with _connected(url) as connection:
+
+        def drop() -> tuple[str, ...]:
+            triggers = tuple(name for name in _installed(connection) if name.startswith("trigger "))
+            if triggers:
+                connection.execute(sql.block("schema/catalog", "remove_triggers"))
+            return triggers
 
         return Report(changed=_patiently(connection, patience, drop))
 

@@ -8,6 +8,7 @@ import json
 import sys
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from immich_dbsync import sql
+from immich_dbsync.metrics import DEEDS
 from immich_dbsync.model import AssetId, Content, Decision, Entry, Hold, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
 
 _SIGN = 1 << 63
@@ -262,6 +264,8 @@ class Store:
                 [d.asset_id for d in lines],
                 [d.cause for d in lines],
             )
+            for action, count in Counter(deed.action for deed in lines).items():
+                DEEDS.labels(str(owner), action).inc(count)
 
     async def events(self, owners: Collection[OwnerId], left_out: Collection[int], limit: int) -> list[Event]:
         """The oldest events of these owners, in order, without those with the ids left out."""

@@ -49,6 +49,14 @@ async def owner_states(connection: "asyncpg.Connection[asyncpg.Record]") -> list
         return [_state(row) for row in await connection.fetch(sql.block("store", "status"))]
 
 
+async def totals(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+    """How many ``records``, ``quarantined`` files and lines of ``history`` there are, of all owners."""
+    with installed():
+        row = await connection.fetchrow(sql.block("store", "totals"))
+    assert row is not None
+    return dict(row)
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """Turn the absence of our schema into a TriggersDiffer that says what to do."""

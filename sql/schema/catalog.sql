@@ -160,6 +160,22 @@ order by step, found
 -- name: drop_index
 drop index immich_dbsync_v1.:"index"
 
+-- name: remove_triggers
+-- Of every version. What they noted, and what is known besides, stays.
+do $$
+declare
+  statement text;
+begin
+  for statement in
+    select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
+    from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname ~ '^immich_dbsync_v[0-9]+$' and not t.tgisinternal
+  loop
+    execute statement;
+  end loop;
+end
+$$
+
 -- name: remove
 -- Immich's table first: while we wait for it nothing of ours is locked, so that capture goes on. Once it is ours,
 -- our own tables must be free at once, or Immich would wait for us.

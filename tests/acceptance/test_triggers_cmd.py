@@ -9,9 +9,10 @@ import pytest
 
 from immich_dbsync.demo.stage import staged
 from immich_dbsync.errors import DatabaseBusy
-from tests.acceptance.commands import environment, execute, invoked
+from tests.acceptance.commands import environment, execute, invoked, on_terminal
 from tests.databases import Servers
 from tests.databases import execute as sql
+from tests.integration.assets import connected
 from tests.waiting import until
 
 
@@ -42,14 +43,45 @@ def test_install_verify_and_remove_in_plain_words(env: dict[str, str]) -> None:
     ended = execute("triggers", "verify", env=env)
     assert (ended.code, ended.out, ended.err) == (0, "Schema and triggers are in order.\n", "")
 
-    ended = execute("triggers", "remove", env=env)
-    assert (ended.code, ended.err) == (0, "")
+    ended = execute("triggers", "remove", "--purge", "--yes", env=env)
+    assert ended.code == 0
+    assert "Every schema of ours is dropped, with 0 records, 0 lines of history." in ended.err
     assert ended.out.splitlines() == ["Removed:", *ended.out.splitlines()[1:]]
-    assert "immich_dbsync_v1" in ended.out
+    assert "schema immich_dbsync_v1" in ended.out
 
-    ended = execute("triggers", "remove", env=env)
-    assert (ended.code, ended.err) == (0, "")
-    assert ended.out == "Nothing of immich-dbsync is installed in this database; nothing was changed.\n"
+    for words in (["--purge"], []):
+        ended = execute("triggers", "remove", *words, env=env)
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out == "Nothing like that of immich-dbsync is in this database; nothing was changed.\n"
+
+
+def test_remove_shows_first_what_it_does_and_asks(env: dict[str, str]) -> None:
+    execute("triggers", "install", env=env)
+    for words, sentence in (([], "What stays: 0 records"), (["--purge"], "Every schema of ours is dropped")):
+        ended = execute("triggers", "remove", *words, env=env)
+        assert ended.code == 14
+        assert sentence in ended.err
+        assert "add --yes" in ended.err
+        refused = on_terminal("triggers", "remove", *words, env=env, dialogue=[("[y/N]", "n\n")])
+        assert refused.code == 14
+    assert execute("triggers", "verify", env=env).code == 0
+
+
+def test_after_the_triggers_alone_were_removed_an_install_goes_on_with_what_is_known(url: str) -> None:
+    env = environment({"IMMICH_DBSYNC_DATABASE_URL": url})
+    execute("triggers", "install", env=env)
+    with connected(url) as connection:
+        connection.execute("insert into immich_dbsync_v1.owners (owner_id) values (gen_random_uuid())")
+        ended = execute("triggers", "remove", "--yes", env=env)
+        assert ended.code == 0
+        assert "schema" not in ended.out
+        assert connection.execute("select count(*) from pg_trigger where tgname like 'immich_dbsync%'").fetchone() == (
+            0,
+        )
+        assert execute("triggers", "verify", env=env).code == 6
+        assert execute("triggers", "install", env=env).code == 0
+        assert execute("triggers", "verify", env=env).code == 0
+        assert connection.execute("select count(*) from immich_dbsync_v1.owners").fetchone() == (1,)
 
 
 def test_install_verify_and_remove_as_json(url: str) -> None:
@@ -69,10 +101,10 @@ def test_install_verify_and_remove_as_json(url: str) -> None:
     assert execute("triggers", "install", "--json", env=env).json == nothing
     assert execute("triggers", "verify", "--json", env=env).json == nothing
 
-    ended = execute("triggers", "remove", "--json", env=env)
+    ended = execute("triggers", "remove", "--purge", "--yes", "--json", env=env)
     assert ended.code == 0
     assert ended.json["changed"]
-    assert execute("triggers", "remove", "--json", env=env).json == nothing
+    assert execute("triggers", "remove", "--purge", "--yes", "--json", env=env).json == nothing
 
 
 def test_a_disabled_trigger_is_found_and_mended(url: str) -> None:
@@ -143,8 +175,8 @@ async def test_remove_refuses_while_a_service_runs(url: str) -> None:
             return bool(running) and "owner.started" in stage.log.read_text()
 
         await until(started, seconds=30)
-        ended = await asyncio.to_thread(execute, "triggers", "remove", env=stage.environment())
+        ended = await asyncio.to_thread(execute, "triggers", "remove", "--yes", env=stage.environment())
         assert "stop it first" in ended.complaint(DatabaseBusy.exit_code)
         assert stage.stop() == 0
-        ended = await asyncio.to_thread(execute, "triggers", "remove", env=stage.environment())
+        ended = await asyncio.to_thread(execute, "triggers", "remove", "--yes", env=stage.environment())
         assert ended.code == 0

@@ -82,5 +82,9 @@ def problems() -> set[str]:
     """Of each problem that the service tells `status`, and of what `status` finds itself, their fixed words."""
     service = sorted((PACKAGE / "service").glob("*.py"))
     sentences = {"advice", "foreign_root", "_stfolders_lost", "_failed", "_sentence"}
-    by_itself = _told([PACKAGE / "cli" / "status_cmd.py"], {"append": 0}, {"problems", "_look", "status"})
+    by_itself = _told(
+        [PACKAGE / "cli" / "status_cmd.py", PACKAGE / "cli" / "overview.py"],
+        {"append": 0},
+        {"problems", "look", "status"},
+    )
     return _told(service, {"set_problem": -1, "_set_problem": -1}) | _returned(service, sentences) | by_itself

@@ -139,7 +139,8 @@ def _bounds(field: FieldInfo) -> str:
     least = next((str(each.ge) for each in field.metadata if isinstance(each, Ge)), None)
     above = next((str(each.gt) for each in field.metadata if isinstance(each, Gt)), None)
     most = next((str(each.le) for each in field.metadata if isinstance(each, Le)), None)
-    kind = "whole number" if field.annotation is int else "number" if field.annotation is float else "a URL"
+    kinds: dict[Any, str] = {int: "whole number", int | None: "whole number", float: "number"}
+    kind = kinds.get(field.annotation, "a URL")
     if least is not None and most is not None:
         return f"{kind}, {least} to {most}"
     if least is not None:

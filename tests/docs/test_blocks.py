@@ -76,8 +76,13 @@ def _toml(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def _yaml(block: Block) -> None:
-    """They are Compose files."""
-    assert all("services" in document for document in yaml.safe_load_all(block.text))
+    """They are Compose files, or Prometheus' own, which name our metrics."""
+    for document in yaml.safe_load_all(block.text):
+        assert document.keys() & {"services", "scrape_configs", "groups"}
+        for rule in (rule for group in document.get("groups", []) for rule in group["rules"]):
+            named = {*re.findall(r"immich_dbsync_\w+", rule["expr"])}
+            assert named
+            assert all(f"`{name}`" in block.page.read_text(encoding="utf-8") for name in named)
 
 
 def _ini(block: Block) -> None:

@@ -21,7 +21,7 @@ from immich_dbsync.disk.hashing import Abandoned, Hashed
 from immich_dbsync.disk.quarantine import entries
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import Entry, OwnerId, RelPath, Stat
-from immich_dbsync.service import asks, hashing, resync, session, sweep, take_back, todo, uploads
+from immich_dbsync.service import asks, hashing, questions, session, sweep, take_back, todo, uploads
 from immich_dbsync.service.carry_out import Hands
 from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.owner import OwnerSync
@@ -358,7 +358,7 @@ async def test_a_resync_does_not_wait_for_a_file_that_is_written_for_hours(
     recording.write_bytes(TWO)
     bob.put("b.png", THREE)
     holds = Holds(sync.connection)
-    number = await holds.ask(OwnerId(bob.user), asks.RESYNC, resync.arguments(b"", rehash=False))
+    number = await holds.ask(OwnerId(bob.user), asks.RESYNC, questions.comparison(b"", rehash=False).arguments)
 
     async def write_on() -> dict[str, Any] | None:
         os.utime(recording)

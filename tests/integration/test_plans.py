@@ -32,6 +32,7 @@ _WHOLE = {
     "store/catch_up_entries": "a start compares every quarantined file with its asset",
     "store/library_sizes": "the sizes of a whole library, once for each session",
     "store/status": "counts all that there is, for `status` alone",
+    "store/totals": "counts all that there is, before it is dropped",
     "holds/synced_count": "a fraction of a user's files is asked for where more were deleted than few",
     "holds/hold_lost_assets": "compares every record with its asset, where more was deleted than few",
 }
@@ -161,6 +162,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "store/damage_set": (f.owner, f.paths[0], None),
         "store/damaged": (f.owner, 10),
         "store/status": (),
+        "store/totals": (),
         "store/refused": (f.owner, 10),
         "store/locked": (f.numbers,),
         "store/listening": ("immich-dbsync listen",),
@@ -173,6 +175,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "holds/lost_count": (f.owner, f.assets),
         "holds/holds_close": (f.owner,),
         "holds/holds": (None,),
+        "holds/holds_waiting": (),
         "holds/hold_paths": (1, 10),
         "holds/hold_decide": (1, "approved"),
         "holds/decided_paths": (f.owner, f.paths[0], 500),
