@@ -46,8 +46,9 @@ soak-service: $(STAMP) ## the service as a process for an hour, with faults on b
 mutants: $(STAMP) ## take out each guard of a removal in turn; a test has to miss it
 	$(BIN)/python -m tests.mutation.run
 
-docs: $(STAMP)  ## write docs/settings.md from the settings class
+docs: $(STAMP)  ## write docs/settings.md and docs/commands.md from the program
 	$(BIN)/python -m tests.docs.settings_page
+	$(BIN)/python -m tests.docs.commands_page
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False)
 def run() -> None:
     """Sync until stopped (SIGTERM or Ctrl-C).
 
-    Example: IMMICH_DBSYNC_CONFIG=/etc/immich-dbsync.toml immich-dbsync run
+    Example: immich-dbsync run
     """
     with console_errors():
         settings = load_settings()

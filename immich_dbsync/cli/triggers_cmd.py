@@ -116,7 +116,7 @@ def print_sql(
 ) -> None:
     """Print what install runs, for review or for psql. Touches no database.
 
-    Example: immich-dbsync triggers sql | less
+    Example: immich-dbsync triggers sql
     """
     typer.echo(store.script() if role is None else store.grants(role), nl=False)
 

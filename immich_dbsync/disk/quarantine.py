@@ -241,13 +241,18 @@ def _open_restored(root: Root, folder: bytes) -> tuple[bytes, int]:
 
 def _child(parent: int, name: bytes, root: Root) -> tuple[bytes, int]:
     for new in restored(name):
-        with suppress(FileExistsError):
-            return new, _make_like(root, parent, new)
-        try:
-            return new, open_directory_at(parent, new, root.device)
-        except OSError as error:
-            if error.errno not in GONE and not isinstance(error, OtherDevice):
-                raise
+        # Made first where it is missing, as it mostly is not; then opened again, should somebody else have made it.
+        for missing in (True, False):
+            try:
+                return new, open_directory_at(parent, new, root.device)
+            except FileNotFoundError:
+                if missing:
+                    with suppress(FileExistsError):
+                        return new, _make_like(root, parent, new)
+            except OSError as error:
+                if error.errno not in GONE and not isinstance(error, OtherDevice):
+                    raise
+                break
     raise FileExistsError(errno.EEXIST, "no free name", name)
 
 

@@ -6,6 +6,7 @@ One component at a time, never through a link, type and device looked at after o
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -120,21 +121,38 @@ class Root:
         A link, or a link or file in place of a parent, is None too: the file is not in this tree. A mount point raises
         OtherDevice, for what it covers may still be there; other OSErrors pass through.
         """
-        try:
-            parent, name = self.open_parent(path)
-        except OSError as error:
-            if error.errno in GONE:
-                return None
-            raise
+        found = self.stats([path])[path]
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    def stats(self, paths: Iterable[RelPath]) -> dict[RelPath, Stat | OSError | None]:
+        """What ``stat`` returns for each of these paths, or raises; a folder is opened once for all that lie in it."""
+        folders: dict[bytes, list[tuple[RelPath, bytes]]] = {}
+        for path in paths:
+            folder, _, name = valid_path(path).rpartition(b"/")
+            folders.setdefault(folder, []).append((path, name))
+        found: dict[RelPath, Stat | OSError | None] = {}
+        for folder, members in folders.items():
+            try:
+                parent = self.open_directory(folder)
+            except OSError as error:
+                found |= dict.fromkeys((path for path, _ in members), None if error.errno in GONE else error)
+                continue
+            try:
+                found |= {path: self._stat_at(parent, name, path) for path, name in members}
+            finally:
+                os.close(parent)
+        return found
+
+    def _stat_at(self, parent: int, name: bytes, path: RelPath) -> Stat | OSError | None:
         try:
             status = status_at(parent, name)
-        finally:
-            os.close(parent)
+        except OSError as error:
+            return error
         if status is None or not is_regular(status):
             return None
-        if status.st_dev != self.device:
-            raise OtherDevice(path)
-        return stat_of(status)
+        return stat_of(status) if status.st_dev == self.device else OtherDevice(path)
 
     def absent(self, path: RelPath) -> bool:
         """Whether nothing at all is at ``path``, no folder or link either; False where that can't be told."""

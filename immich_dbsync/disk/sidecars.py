@@ -5,7 +5,7 @@ import os
 from immich_dbsync.core.names import NameRules
 from immich_dbsync.disk.errors import NotTaken
 from immich_dbsync.disk.root import Root
-from immich_dbsync.model import RelPath
+from immich_dbsync.model import RelPath, Stat
 
 _EXTENSIONS = (b".xmp", b".XMP")
 LARGEST = 16 << 20
@@ -21,22 +21,16 @@ def candidates(path: RelPath) -> tuple[RelPath, ...]:
 
 def sidecars(root: Root, path: RelPath) -> list[RelPath]:
     """The sidecars there are of the picture at this path, the one to upload first. Blocks."""
-    found = []
-    for candidate in candidates(path):
-        try:
-            stat = root.stat(candidate)
-        except OSError:
-            continue
-        if stat is not None and 0 < stat.size <= LARGEST:
-            found.append(candidate)
-    return found
+    stats = root.stats(candidates(path))
+    return [found for found, stat in stats.items() if isinstance(stat, Stat) and 0 < stat.size <= LARGEST]
 
 
 def left_behind(root: Root, path: RelPath, names: NameRules) -> list[RelPath]:
     """The sidecars that belong to no picture any more once the one at this path is gone. Blocks."""
     name = path.rpartition(b"/")[2]
-    own = [found for found in sidecars(root, path) if found.rpartition(b"/")[2].startswith(name + b".")]
-    shared = [found for found in sidecars(root, path) if found not in own]
+    there = sidecars(root, path)
+    own = [found for found in there if found.rpartition(b"/")[2].startswith(name + b".")]
+    shared = [found for found in there if found not in own]
     return own + shared if shared and not _has_siblings(root, path, names) else own
 
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from uuid import UUID
@@ -102,7 +102,7 @@ class Observer:
             # Quarantined files come back to a path: what is there now matters.
             quarantined = await self._store.entries_of_view(self.owner, ids, numbers, paths)
             wanted = {*paths, *(entry.path for entry in quarantined)}
-            stats, records = await self._closure(wanted, assets)
+            stats, records = await self._closure(wanted, assets, last=last)
             files = self._files(stats, records, await self._born(stats, records))
             tied = {record.asset_id for record in records.values() if record.asset_id is not None}
             if records.keys() <= files.keys() or tied <= ids:
@@ -158,13 +158,13 @@ class Observer:
         )
 
     async def _closure(
-        self, wanted: Collection[RelPath], assets: Collection[AssetId]
+        self, wanted: Collection[RelPath], assets: Collection[AssetId], *, last: bool
     ) -> tuple[dict[RelPath, Stat | OSError | None], dict[RelPath, Record]]:
         """The stats of these paths and of all that bears on them, and the records of all of these.
 
         A file that was renamed leads to the record of where it was, and what is there now perhaps to yet another.
         """
-        stats = await asyncio.to_thread(self._stats, wanted) if wanted else {}
+        stats = await self._stats(wanted, last=last) if wanted else {}
         known: set[int] = set()
         records: dict[RelPath, Record] = {}
         for further in range(_RENAMES_IN_A_ROW):
@@ -174,7 +174,7 @@ class Observer:
             records |= await self._store.records_of_view(self.owner, wanted, assets, self._checksums(stats), inodes)
             known |= inodes | {record.stat.inode for record in records.values()}
             if others := records.keys() - stats.keys():
-                stats |= await asyncio.to_thread(self._stats, others)
+                stats |= await self._stats(others, last=last)
         return stats, records
 
     async def _assets(self, ids: Collection[AssetId], checksums: Collection[Sha1]) -> dict[AssetId, Asset]:
@@ -228,15 +228,14 @@ class Observer:
         )
         return by_event | by_audit
 
-    def _stats(self, paths: Iterable[RelPath]) -> dict[RelPath, Stat | OSError | None]:
-        """Each path's stat, None where it is gone, or why that can't be told. Runs in a thread."""
-        stats: dict[RelPath, Stat | OSError | None] = {}
-        for path in paths:
-            try:
-                stats[path] = self.root.stat(path)
-            except OSError as error:
-                stats[path] = error
-        return stats
+    async def _stats(self, paths: Collection[RelPath], *, last: bool) -> dict[RelPath, Stat | OSError | None]:
+        """Each path's stat, None where it is gone, or why that can't be told.
+
+        Before a request each is reached from the root anew: a folder that is held open may be exchanged meanwhile.
+        """
+        if not last:
+            return await asyncio.to_thread(self.root.stats, paths)
+        return await asyncio.to_thread(lambda: {path: self.root.stats([path])[path] for path in paths})
 
     def _checksums(self, stats: dict[RelPath, Stat | OSError | None]) -> list[Sha1]:
         """The contents of files that were just hashed and have not changed since."""

@@ -1,0 +1,173 @@
+"""Every command: what it prints with ``--json`` is what its page says, and its failures are one sentence and a code."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from immich_dbsync.demo.people import create_user
+from immich_dbsync.demo.pictures import picture
+from immich_dbsync.demo.stage import Stage, staged
+from immich_dbsync.demo.tables import ImmichVersion
+from tests.acceptance.commands import Ended, Service, command, invoked, put
+from tests.command_tree import tree
+from tests.docs.commands_page import SHAPES
+from tests.waiting import until
+
+pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
+
+LEAVES = sorted(tree())
+ARGUMENTS = {
+    "holds show": ["1"],
+    "holds approve": ["1", "--yes"],
+    "holds reject": ["1", "--yes"],
+    "quarantine restore": ["1"],
+    "quarantine purge": ["1", "--yes"],
+    "users add": ["ada@example.org"],
+    "users remove": ["ada@example.org", "--yes"],
+    "users pause": ["ada@example.org"],
+    "users resume": ["ada@example.org"],
+    "triggers remove": ["--yes"],
+}
+"""What the commands are given that need something."""
+
+NEEDS_NOTHING = {"demo", "triggers sql"}
+"""They read no settings."""
+
+TELLING = {"doctor", "config show"}
+"""What is wrong with the settings, or with what they lead to, is what they are asked for."""
+
+
+def words(leaf: str) -> list[str]:
+    return [*leaf.split(), *ARGUMENTS.get(leaf, [])]
+
+
+# --- JSON ---
+
+
+def keys(value: Any, shape: Any) -> None:
+    """What is printed has the keys that are described, at every depth that is described."""
+    if isinstance(shape, list):
+        assert value, "nothing of it was printed, so nothing was compared"
+        for each in value:
+            keys(each, shape[0])
+    elif isinstance(shape, dict):
+        assert value.keys() == shape.keys()
+        for key, below in shape.items():
+            if below or not isinstance(below, list):
+                keys(value[key], below)
+
+
+@pytest.fixture
+async def stage(library_url: str, immich_version: ImmichVersion) -> AsyncIterator[Stage]:
+    """Four pictures: one stays, one is in quarantine for good, one for now, and one's deletion is on hold."""
+    async with staged(library_url, version=immich_version) as stage:
+        await create_user(stage.connection, email="bob@example.org", name="Bob")
+        keys_file = stage.home / "keys"
+        keys_file.write_text(f"{stage.key}\n")
+        keys_file.chmod(0o600)
+        stage.settings |= {
+            "IMMICH_DBSYNC_API_KEYS": "",
+            "IMMICH_DBSYNC_API_KEYS_FILE": str(keys_file),
+            "IMMICH_DBSYNC_SETTLE_TIME": "0.05",
+            "IMMICH_DBSYNC_MOVE_GRACE": "0.1",
+            "IMMICH_DBSYNC_HOLD_MIN": "0",
+            "IMMICH_DBSYNC_HOLD_FRACTION": "0",
+        }
+        for number, name in enumerate(("stays.png", "gone.png", "trashed.png", "held.png")):
+            put(stage.folder, name, picture(number))
+        with Service(stage.environment(), stage.log):
+            await until(lambda: counts(stage, "upload", 4), seconds=20)
+            trash = 'update asset set status = \'trashed\', "deletedAt" = now() where "originalFileName" = any($1)'
+            await stage.connection.execute(trash, ["gone.png", "trashed.png"])
+            await until(lambda: counts(stage, "quarantine", 2), seconds=20)
+            (stage.folder / "held.png").unlink()
+            await until(lambda: counts(stage, "hold", 1), seconds=20)
+        await stage.connection.execute("delete from asset where \"originalFileName\" = 'gone.png'")
+        yield stage
+
+
+async def counts(stage: Stage, action: str, wanted: int) -> bool:
+    there = await stage.connection.fetchval("select to_regclass('immich_dbsync_v1.history') is not null")
+    query = "select count(*) from immich_dbsync_v1.history where action = $1"
+    return bool(there) and bool(await stage.connection.fetchval(query, action) == wanted)
+
+
+async def test_what_json_holds_is_described(stage: Stage) -> None:
+    async def printed(*given: str) -> Any:
+        ended = await command(*given, "--json", env=stage.environment())
+        assert ended.code in {0, 12}, ended
+        found = ended.json
+        assert found.pop("version") == 1
+        return found
+
+    held = (await printed("holds", "list"))["holds"][0]["id"]
+    files = {file["path"]: str(file["id"]) for file in (await printed("quarantine", "list"))["files"]}
+    given: dict[str, list[str]] = {
+        "status": [],
+        "doctor": [],
+        "resync --dry-run": [],
+        "resync": [],
+        "holds list": [],
+        "holds show": [str(held)],
+        "quarantine list": [],
+        "quarantine restore": [files["trashed.png"]],
+        "quarantine purge": [files["gone.png"], "--yes"],
+        "history": [],
+        "users list": [],
+        "users add": ["bob@example.org"],
+        "users pause": ["ada@example.org"],
+        "users resume": ["ada@example.org"],
+        "users remove": ["bob@example.org", "--yes"],
+        "config show": [],
+        "triggers verify": [],
+        "triggers remove": ["--yes"],
+        "triggers install": [],
+    }
+    assert given.keys() == SHAPES.keys()
+    put(stage.folder, "new.png", picture(9))  # for the dry run to plan something
+    for leaf, more in given.items():
+        found, shape = await printed(*leaf.split(), *more), dict(SHAPES[leaf])
+        for key in ("left", "problems", "planned"):
+            if found.get(key) == []:  # nothing was left, or is wrong
+                del found[key], shape[key]
+        keys(found, shape)
+
+
+# --- failures ---
+
+
+def complaint(ended: Ended, *codes: int) -> None:
+    """One sentence on stderr, nothing on stdout, no traceback."""
+    assert ended.code in codes, ended
+    assert ended.out == ""
+    ended.complaint(ended.code)
+
+
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if leaf not in NEEDS_NOTHING | TELLING])
+def test_without_settings_it_says_which_are_missing(leaf: str) -> None:
+    complaint(invoked(*words(leaf), settings={}), 3)
+
+
+# `run` waits for one.
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if leaf not in NEEDS_NOTHING | {*TELLING, "run"}])
+def test_without_a_database_it_says_that_none_answers(leaf: str) -> None:
+    settings = {
+        "IMMICH_DBSYNC_DATABASE_URL": "postgresql://u:s3cret@127.0.0.1:1/d",
+        "IMMICH_DBSYNC_SYNC_ROOT": "/nowhere",
+        "IMMICH_DBSYNC_API_KEYS": "s3cret",
+    }
+    ended = invoked(*words(leaf), settings=settings)
+    if leaf == "users add":  # it wants a file for the key first
+        complaint(ended, 3, 4)
+    else:
+        complaint(ended, 4)
+    assert "s3cret" not in ended.err
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_an_option_that_there_is_not(leaf: str) -> None:
+    ended = invoked(*words(leaf), "--nonsense", settings={})
+    assert (ended.code, ended.out) == (2, "")
+    assert "--nonsense" in ended.err
+    assert "Traceback" not in ended.err
