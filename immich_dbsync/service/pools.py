@@ -1,6 +1,7 @@
 """A session's connections to the database: one listens, few answer what decisions rest on, others do all the rest."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ log = structlog.get_logger()
 
 _WORK = 8  # connections, at most
 _LOOKS = 4
+PLANS_KEPT_S = 2.0
+"""Seconds for which a plan is kept; making those of a look anew takes a few milliseconds."""
+
 _AS_ALL = {
     "application_name": "immich-dbsync",
     # A commit of ours that a crash of PostgreSQL undoes is found again like one that was never made, and Immich's own
@@ -77,6 +81,7 @@ async def _pool(url: str, most: int, settings: dict[str, str]) -> "asyncpg.Pool[
         min_size=1,
         max_size=most,
         command_timeout=120,
+        setup=_Replanning(),
         reset=_keep_as_it_is,
         connect=_connect,
         server_settings=_AS_ALL | settings,
@@ -89,6 +94,23 @@ async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[async
         return await asyncpg.connect(*arguments, **options)
     except OSError as error:
         raise DatabaseUnreachable(f"PostgreSQL does not answer: {error}") from error
+
+
+class _Replanning:
+    """Has a connection's plans made anew after a while, when it is taken from its pool.
+
+    PostgreSQL would keep one that was made while our tables were empty until it analyses them: by then thousands of
+    files may have been looked up by reading all others.
+    """
+
+    def __init__(self) -> None:
+        self._planned_at: dict[int, float] = {}  # by the process that serves the connection
+
+    async def __call__(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
+        now, served_by = time.monotonic(), connection.get_server_pid()
+        if now - self._planned_at.setdefault(served_by, now) > PLANS_KEPT_S:
+            self._planned_at[served_by] = now
+            await connection.execute("discard plans")
 
 
 async def _keep_as_it_is(_: object) -> None:
