@@ -157,10 +157,12 @@ class _Present:
     ) -> Action:
         if not self.view.healthy:
             return Leave(self.path, Why.UNHEALTHY, evidence)
-        record = record or self.own
+        # The record of what was here before an edit says nothing of this content, nor does a hold of its removal.
+        own = self.own if self.own is not None and self.own.content == content else None
+        record = record or own
         tied = asset.id if asset is not None else evidence
         if self.view.policies.of(self.path) is Policy.BACKUP:
-            known = self.own is not None and self.own.asset_id is not None
+            known = own is not None and own.asset_id is not None
             # Tied to the lost asset, so that it is not taken for a new file later.
             return Leave(self.path, Why.KEPT_BY_POLICY, evidence) if known else Refresh(self.path, content, tied)
         hold = record.hold if record is not None else None

@@ -540,6 +540,24 @@ async def test_a_file_on_hold_that_is_edited_is_uploaded(sync: Harness, monkeypa
     assert await statuses(sync, 3) == ["trashed", "trashed", "active"]
 
 
+async def test_what_a_file_on_hold_was_edited_to_is_not_on_hold(sync: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "FROM_IMMICH", Limits(1, 0.0))
+    put(sync, 3)
+    await sync.start()
+    await trash(sync, range(2))
+    await sync.held(2)
+    await sync.stop()
+    monkeypatch.setattr(rules, "FROM_IMMICH", Limits(9, 0.0))
+    sync.put(name(0), tiny(20))
+    await sync.upload(tiny(20))
+    await sync.trash(await sync.asset(tiny(20)))
+    await sync.start()
+    await sync.gone(name(0))
+    assert sync.quarantined() == [tiny(20)]
+    await sync.held(1)
+    assert sync.files() == {name(1): tiny(1), name(2): tiny(2)}
+
+
 async def test_a_missing_file_on_hold_that_turns_up_elsewhere_was_moved(sync: Harness) -> None:
     sync.change(hold_min=1, hold_fraction=0.0)
     put(sync, 3)

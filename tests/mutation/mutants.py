@@ -46,6 +46,12 @@ CORE = (
         "if hold is not None and record is not None and record.path != self.path:",
         "if False:",
     ),
+    Mutant(
+        "core.presence",
+        "a hold is of one content",
+        "if self.own is not None and self.own.content == content else None",
+        "",
+    ),
     Mutant("core.presence", "a waiting hold keeps the file", "case Decision.WAITING:", "case 1:"),
     Mutant("core.presence", "a rejected hold keeps the file", "case Decision.REJECTED:", "case 1:"),
     Mutant(

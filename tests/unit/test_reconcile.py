@@ -450,6 +450,16 @@ def test_touching_a_file_on_hold_does_not_bring_its_asset_back() -> None:
     assert decide(touched, held, asset(0, Status.TRASHED)) == [Leave(A, Why.HELD, asset_id(0))]
 
 
+@pytest.mark.parametrize("decision", Decision)
+def test_a_hold_of_what_was_here_before_an_edit_says_nothing_of_what_is_here_now(decision: Decision) -> None:
+    seen = (file(A, 1), record(A, 0, hold=decision), asset(1, Status.TRASHED))
+    removal = Quarantine(A, CONTENTS[1], asset_id(1), Why.TRASHED_BEFORE)
+    assert decide(*seen, deleted=frozenset({asset_id(0)})) == [removal]
+    assert decide(*seen, asset(0, Status.TRASHED)) == [removal]
+    keep = decide(*seen, policies=Policies(Policy.BACKUP), deleted=frozenset({asset_id(0)}))
+    assert keep == [Refresh(A, CONTENTS[1], asset_id(1))]
+
+
 def test_a_file_on_hold_that_is_renamed_stays_on_hold() -> None:
     moved = file(B, stat=stat_of(0, ctime_ns=TRASHED_AT + 1), known=False)
     plan = decide(moved, record(A, hold=Decision.WAITING), asset(0, Status.TRASHED))
