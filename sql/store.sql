@@ -85,29 +85,41 @@ returning summary
 -- name: records_of_view
 -- The records at these paths, of these assets (tied to them, of their content, or of their motion part), with these inodes, and all that
 -- share a content with one of them or with these checksums: what reconcile calls closed. $1 owner, $2 paths, $3 asset ids, $4 checksums, $5 inodes.
+-- Each is looked up by itself (offset 0), along the one index that answers it, and of whom it is is asked afterwards: a
+-- plan that was made while the tables were empty is right for full ones, too.
 with near as materialized (
-  select r.path, r.sha1 from immich_dbsync_v1.records r
-  where r.owner_id = $1 and sha256(r.path) in (select sha256(p) from unnest($2::bytea[]) p)
+  select r.sha1 from unnest($2::bytea[]) p cross join lateral (
+    select sha1 from immich_dbsync_v1.records where owner_id = $1 and sha256(path) = sha256(p) offset 0
+  ) r
   union
-  select r.path, r.sha1 from immich_dbsync_v1.records r
-  where r.owner_id = $1 and r.asset_id = any($3::uuid[])
+  select r.sha1 from unnest($3::uuid[]) i cross join lateral (
+    select owner_id, sha1 from immich_dbsync_v1.records where asset_id = i offset 0
+  ) r
+  where r.owner_id = $1
   union
-  select r.path, r.sha1 from immich_dbsync_v1.records r
-  join public.asset a on a."ownerId" = r.owner_id and a.checksum = r.sha1
-  where r.owner_id = $1 and a.id = any($3::uuid[])
+  select a.checksum from unnest($3::uuid[]) i cross join lateral (
+    select "ownerId", checksum from public.asset where id = i offset 0
+  ) a
+  where a."ownerId" = $1
   union
-  select r.path, r.sha1 from immich_dbsync_v1.records r
-  join public.asset still on still."livePhotoVideoId" = r.asset_id
-  where r.owner_id = $1 and still.id = any($3::uuid[])
+  select r.sha1 from unnest($3::uuid[]) i cross join lateral (
+    select "livePhotoVideoId" as video_id from public.asset where id = i offset 0
+  ) a cross join lateral (
+    select owner_id, sha1 from immich_dbsync_v1.records where asset_id = a.video_id offset 0
+  ) r
+  where r.owner_id = $1
   union
-  select r.path, r.sha1 from immich_dbsync_v1.records r
-  where r.owner_id = $1 and r.inode = any($5::bigint[])
+  select r.sha1 from unnest($5::bigint[]) i cross join lateral (
+    select sha1 from immich_dbsync_v1.records where owner_id = $1 and inode = i offset 0
+  ) r
+  union
+  select s from unnest($4::bytea[]) s
 )
-select r.path, r.size, r.mtime_ns, r.ctime_ns, r.inode, r.racy, r.xxh3, r.sha1, r.asset_id, r.problem,
-       r.hold_id, h.decision, r.damaged
-from immich_dbsync_v1.records r
-left join immich_dbsync_v1.holds h on h.id = r.hold_id
-where r.owner_id = $1 and r.sha1 in (select n.sha1 from near n union select s from unnest($4::bytea[]) s)
+select r.*, (select h.decision from immich_dbsync_v1.holds h where h.id = r.hold_id) as decision
+from near n cross join lateral (
+  select path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id, problem, hold_id, damaged
+  from immich_dbsync_v1.records where owner_id = $1 and sha1 = n.sha1 offset 0
+) r
 
 -- name: record_page
 -- One page of an owner's records in path order. $1 owner, $2 after this path, $3 rows.
@@ -153,34 +165,34 @@ where owner_id = $1 and sha256(path) in (select sha256(p) from unnest($2::bytea[
 -- name: folders
 -- Which of these paths are folders to us: records lie below them. $1 owner, $2 paths.
 select p as path from unnest($2::bytea[]) p
-where exists (
-  select from immich_dbsync_v1.records r
+where (
+  select true from immich_dbsync_v1.records r
   where r.owner_id = $1
     and substring(r.path, 1, 1000) >= substring(p || '/'::bytea, 1, 1000) and r.path > p || '/'::bytea
     and substring(r.path, 1, 1000) <= substring(p || '0'::bytea, 1, 1000) and r.path < p || '0'::bytea
+  limit 1
 )
 
 -- name: entries_of_view
 -- What lies in quarantine for these assets, what may go back to these paths, and these entries. $1 owner, $2 asset ids,
--- $3 entry ids, $4 paths. Of the paths each is looked up by itself (offset 0): PostgreSQL expects too many entries at one.
+-- $3 entry ids, $4 paths. Each looked up by itself, as in records_of_view.
 select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
        (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
-from immich_dbsync_v1.quarantine
-where owner_id = $1 and asset_id = any($2::uuid[])
-union
-select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
-       (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
-from immich_dbsync_v1.quarantine
-where owner_id = $1 and id = any($3::bigint[])
-union
-select q.*
-from unnest($4::bytea[]) p cross join lateral (
-  select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
-         (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
-  from immich_dbsync_v1.quarantine
-  where owner_id = $1 and not superseded and sha256(path) = sha256(p)
-  offset 0
-) q
+from (
+  select q.* from unnest($2::uuid[]) i cross join lateral (
+    select * from immich_dbsync_v1.quarantine where asset_id = i offset 0
+  ) q
+  union
+  select q.* from unnest($3::bigint[]) i cross join lateral (
+    select * from immich_dbsync_v1.quarantine where id = i offset 0
+  ) q
+  union
+  select q.* from unnest($4::bytea[]) p cross join lateral (
+    select * from immich_dbsync_v1.quarantine
+    where owner_id = $1 and not superseded and sha256(path) = sha256(p) offset 0
+  ) q
+) found
+where owner_id = $1
 
 -- name: all_entries
 -- $1 owner.
@@ -261,7 +273,10 @@ delete from immich_dbsync_v1.events where id = any($1::bigint[])
 
 -- name: event_evidence
 -- Which of these assets our own trigger saw deleted. $1 owner, $2 ids.
-select asset_id as id from immich_dbsync_v1.events where owner_id = $1 and kind = 'deleted' and asset_id = any($2::uuid[])
+select distinct i as id from unnest($2::uuid[]) i cross join lateral (
+  select owner_id, kind from immich_dbsync_v1.events where asset_id = i offset 0
+) e
+where e.owner_id = $1 and e.kind = 'deleted'
 
 -- name: send_add
 -- Returns the row where there was none. $1 owner, $2 sha1, $3 xxh3, $4 size, $5 path.
@@ -285,15 +300,6 @@ order by s.asked_at
 insert into immich_dbsync_v1.trash_requests (asset_id, owner_id, requested_at)
 select a, $1, clock_timestamp() from unnest($2::uuid[]) a
 on conflict (asset_id) do update set owner_id = excluded.owner_id, requested_at = excluded.requested_at
-
--- name: trashed_by_us
--- Which of these assets are in the trash by our request: nobody restored and trashed them again since. A request may
--- take as long as its time-out; the clocks of Immich and PostgreSQL may differ by a moment. $1 owner, $2 assets.
-select t.asset_id as id
-from immich_dbsync_v1.trash_requests t
-join public.asset a on a.id = t.asset_id and a."ownerId" = $1
-where t.owner_id = $1 and t.asset_id = any($2::uuid[])
-  and a."deletedAt" between t.requested_at - interval '2 s' and t.requested_at + interval '6 min'
 
 -- name: trash_request_end
 -- $1 owner, $2 assets.

@@ -1,5 +1,6 @@
 """Fixtures that every kind of test shares."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,6 +12,9 @@ from asyncpg.connection import Connection
 
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion
 from tests.databases import Servers
+
+# A shell that runs the tests in its background has them ignore Ctrl-C, and so would every command that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

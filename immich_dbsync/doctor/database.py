@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from uuid import UUID
 
 import asyncpg
 
@@ -11,7 +10,6 @@ from immich_dbsync import sql
 from immich_dbsync.doctor.finding import Finding, note, ok, wrong
 from immich_dbsync.errors import DbsyncError, NotImmich
 from immich_dbsync.immich.library import Library
-from immich_dbsync.model import OwnerId
 from immich_dbsync.store import expected, install
 
 _OLDEST, _NEWEST = (1, 136), (3, 2)  # versions whose tables are known
@@ -97,7 +95,7 @@ def supported(version: str | None) -> Finding:
 async def trash(connection: "asyncpg.Connection[asyncpg.Record]") -> Finding:
     """Whether Immich's trash is on."""
     why = "what is deleted from a folder goes there, from where it can be restored"
-    _, enabled = await Library(connection).circumstances(OwnerId(UUID(int=0)))
+    enabled = await Library(connection).trash_enabled()
     if enabled:
         return ok("Immich's trash", "on", why)
     return wrong(

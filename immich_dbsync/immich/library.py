@@ -21,6 +21,21 @@ class Owner:
     active: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What Immich's tables said at one moment of some assets of an owner, and of the owner.
+
+    ``assets`` has those of theirs that were asked for, and the stills of live photos whose videos are among these;
+    external libraries are left out. ``trashed_by_us``: which of them are in the trash by our request, and not by
+    anybody's since. ``owner_active``: neither deleted nor being removed. ``trash_enabled`` by Immich's administrator.
+    """
+
+    assets: dict[AssetId, Asset]
+    trashed_by_us: frozenset[AssetId]
+    owner_active: bool
+    trash_enabled: bool
+
+
 class Library:
     """What Immich's tables say. Every method is one statement."""
 
@@ -44,15 +59,19 @@ class Library:
         """Every user, by e-mail address."""
         return [_owner(row) for row in await self._pool.fetch(sql.block("immich", "all_owners"))]
 
+    async def snapshot(self, owner: OwnerId, ids: Collection[AssetId], checksums: Collection[Sha1]) -> Snapshot:
+        """All that a look needs of Immich at one moment: of the assets with these ids or checksums, and of the owner."""
+        rows = await self._pool.fetch(sql.block("immich", "snapshot"), owner, list(ids), list(checksums))
+        there = [row for row in rows if row["id"] is not None]
+        ours = frozenset(row["id"] for row in there if row["trashed_by_us"])
+        assets = {row["id"]: _asset(row) for row in there}
+        return Snapshot(assets, ours, rows[0]["owner_active"], rows[0]["trash_enabled"])
+
     async def assets(
         self, owner: OwnerId, ids: Collection[AssetId], checksums: Collection[Sha1]
     ) -> dict[AssetId, Asset]:
-        """Every asset of the owner with one of these ids or checksums, and the stills of live photos whose videos are.
-
-        External libraries are left out.
-        """
-        rows = await self._pool.fetch(sql.block("immich", "assets"), owner, list(ids), list(checksums))
-        return {row["id"]: _asset(row) for row in rows}
+        """The assets of a snapshot alone."""
+        return (await self.snapshot(owner, ids, checksums)).assets
 
     async def protected(self, ids: Collection[AssetId], *, favourites: bool, albums: bool) -> frozenset[AssetId]:
         """Which of these assets are favourites, or in an album, as far as asked for."""
@@ -75,11 +94,9 @@ class Library:
         version: str | None = await self._pool.fetchval(sql.block("immich", "version"))
         return version.removeprefix("v") if version is not None else None
 
-    async def circumstances(self, owner: OwnerId) -> tuple[bool, bool]:
-        """Whether the owner is there and active, and whether Immich's administrator has the trash on."""
-        row = await self._pool.fetchrow(sql.block("immich", "circumstances"), owner)
-        assert row is not None
-        return row["owner_active"], row["trash_enabled"]
+    async def trash_enabled(self) -> bool:
+        """Whether Immich's administrator has the trash on."""
+        return bool(await self._pool.fetchval(sql.block("immich", "trash_enabled")))
 
 
 def _owner(row: asyncpg.Record) -> Owner:

@@ -16,8 +16,8 @@ from immich_dbsync.core.view import View
 from immich_dbsync.disk.hashing import Hashed
 from immich_dbsync.disk.marker import Health, health
 from immich_dbsync.disk.root import Root
-from immich_dbsync.immich.library import Library
-from immich_dbsync.model import Asset, AssetId, Entry, File, OwnerId, Record, RelPath, Sha1, Stat, Status
+from immich_dbsync.immich.library import Library, Snapshot
+from immich_dbsync.model import Asset, AssetId, Entry, File, OwnerId, Record, RelPath, Sha1, Stat
 from immich_dbsync.service.rules import Rules
 from immich_dbsync.store.records import Store
 
@@ -99,10 +99,14 @@ class Observer:
         state = await self._health_now(last=last)
         ids, numbers, followed = {*assets}, {*entries}, 0
         while True:
+            quarantined, near = await asyncio.gather(
+                self._store.entries_of_view(self.owner, ids, numbers, paths),
+                # For the most part nothing else is to be asked of an asset: it is not waited for what is in quarantine.
+                self._store.records_of_view(self.owner, [], assets, [], []) if assets and not paths else _none(),
+            )
             # Quarantined files come back to a path: what is there now matters.
-            quarantined = await self._store.entries_of_view(self.owner, ids, numbers, paths)
             wanted = {*paths, *(entry.path for entry in quarantined)}
-            stats, records = await self._closure(wanted, assets, last=last)
+            stats, records = await self._closure(wanted, assets, near, last=last)
             files = self._files(stats, records, await self._born(stats, records))
             tied = {record.asset_id for record in records.values() if record.asset_id is not None}
             if records.keys() <= files.keys() or tied <= ids:
@@ -116,18 +120,18 @@ class Observer:
             followed += 1
         ids |= tied | {entry.asset_id for entry in quarantined}
         checksums = {record.content.sha1 for record in records.values()} | {*self._checksums(stats)}
-        found = await self._assets(ids, checksums | {entry.content.sha1 for entry in quarantined})
-        trashed = [asset.id for asset in found.values() if asset.status is Status.TRASHED]
-        ours = await self._store.trashed_by_us(self.owner, trashed) if trashed else frozenset[AssetId]()
-        missing = ids - found.keys()
+        now = await self._snapshot(ids, checksums | {entry.content.sha1 for entry in quarantined})
+        missing = ids - now.assets.keys()
         deleted = await self._evidence(missing) if missing else frozenset[AssetId]()
-        # Read last: Immich marks a user as being removed before it deletes their assets.
-        owner_active, trash_enabled = await self._library.circumstances(self.owner)
-        view = self._view(files, records, found, quarantined, healthy=state is Health.OK)
+        view = self._view(files, records, now.assets, quarantined, healthy=state is Health.OK)
         if followed == _RENAMES_IN_A_ROW:  # more may be on its way back than was looked at: nothing missing is decided
             view = replace(view, in_grace=frozenset(records.keys() - files.keys()))
         view = replace(
-            view, deleted=deleted, trashed_by_us=ours, owner_active=owner_active, trash_enabled=trash_enabled
+            view,
+            deleted=deleted,
+            trashed_by_us=now.trashed_by_us,
+            owner_active=now.owner_active,
+            trash_enabled=now.trash_enabled,
         )
         return Seen(view, state, await self._folders([path for path in paths if path not in files], records))
 
@@ -158,9 +162,15 @@ class Observer:
         )
 
     async def _closure(
-        self, wanted: Collection[RelPath], assets: Collection[AssetId], *, last: bool
+        self,
+        wanted: Collection[RelPath],
+        assets: Collection[AssetId],
+        near: dict[RelPath, Record] | None,
+        *,
+        last: bool,
     ) -> tuple[dict[RelPath, Stat | OSError | None], dict[RelPath, Record]]:
-        """The stats of these paths and of all that bears on them, and the records of all of these.
+        """The stats of these paths and of all that bears on them, and the records of all of these; ``near`` has those
+        of the assets alone, where they are known already.
 
         A file that was renamed leads to the record of where it was, and what is there now perhaps to yet another.
         """
@@ -171,20 +181,24 @@ class Observer:
             inodes = {stat.inode for stat in stats.values() if isinstance(stat, Stat)} - known
             if further and not inodes:
                 break
-            records |= await self._store.records_of_view(self.owner, wanted, assets, self._checksums(stats), inodes)
+            if near is None or wanted or further:
+                near = await self._store.records_of_view(self.owner, wanted, assets, self._checksums(stats), inodes)
+            records |= near
             known |= inodes | {record.stat.inode for record in records.values()}
             if others := records.keys() - stats.keys():
                 stats |= await self._stats(others, last=last)
         return stats, records
 
-    async def _assets(self, ids: Collection[AssetId], checksums: Collection[Sha1]) -> dict[AssetId, Asset]:
-        """The assets with these ids or contents, with what protects them where the settings say so."""
-        found = await self._library.assets(self.owner, ids, checksums)
+    async def _snapshot(self, ids: Collection[AssetId], checksums: Collection[Sha1]) -> Snapshot:
+        """What Immich says of these assets, with what protects them where the settings say so."""
+        now = await self._library.snapshot(self.owner, ids, checksums)
         favourites, albums = self.rules.protect_favourites, self.rules.protect_albums
-        if not found or not (favourites or albums):
-            return found
-        protected = await self._library.protected(found.keys(), favourites=favourites, albums=albums)
-        return {key: replace(asset, protected=key in protected) for key, asset in found.items()}
+        if not now.assets or not (favourites or albums):
+            return now
+        protected = await self._library.protected(now.assets.keys(), favourites=favourites, albums=albums)
+        return replace(
+            now, assets={key: replace(asset, protected=key in protected) for key, asset in now.assets.items()}
+        )
 
     async def _health_now(self, *, last: bool) -> Health:
         """The root's health, at most a second old; raises RootLost when the root is not at its path."""
@@ -294,3 +308,7 @@ class Observer:
         grace = max(self.rules.grace_s, _SCAN_GRACE_S) if self.known.scanning else self.rules.grace_s
         gone = [path for path in records if path not in files]
         return frozenset(path for path in gone if now - since.setdefault(path, now) < grace)
+
+
+async def _none() -> None:
+    """For what is not asked."""

@@ -286,8 +286,7 @@ class OwnerSync:
     async def mind_owner(self) -> None:
         """Find out whether an owner who was not there is back; costs nothing while all is well."""
         if not self.known.owner_active:
-            active, _ = await self.library.circumstances(self.owner)
-            await self._mind_owner(active=active)
+            await self._mind_owner(active=(await self.library.snapshot(self.owner, [], [])).owner_active)
 
     # --- what workers tell ---
 

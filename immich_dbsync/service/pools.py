@@ -20,7 +20,7 @@ log = structlog.get_logger()
 _WORK = 8  # connections, at most
 _LOOKS = 4
 PLANS_KEPT_S = 2.0
-"""Seconds for which a plan is kept; making those of a look anew takes a few milliseconds."""
+"""Seconds for which ``work`` keeps a plan."""
 
 _AS_ALL = {
     "application_name": "immich-dbsync",
@@ -33,8 +33,8 @@ _AS_ALL = {
     "jit": "off",
 }
 _LOOKING = {
-    # Planning these anew for each look takes longer than answering them: each has one plan that is right for one path
-    # as well as for thousands, along the indexes.
+    # Planning these anew for each look takes longer than answering them: each is written so that there is one plan,
+    # along the indexes, for one path as for thousands, and whatever is known of the tables when it is made.
     "plan_cache_mode": "force_generic_plan",
 }
 
@@ -62,7 +62,7 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Pools, Listener]]
             log.info("triggers.mended", what=change)
         for warning in report.warnings:
             log.warning("triggers.warning", what=warning)
-        work = await _pool(url, _WORK, {})
+        work = await _pool(url, _WORK, {}, setup=_Replanning())
         try:
             pools = Pools(work, await _pool(url, _LOOKS, _LOOKING))
         except BaseException:
@@ -75,13 +75,15 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Pools, Listener]]
             pools.terminate()  # nothing is under way that should be waited for
 
 
-async def _pool(url: str, most: int, settings: dict[str, str]) -> "asyncpg.Pool[asyncpg.Record]":
+async def _pool(
+    url: str, most: int, settings: dict[str, str], setup: "_Replanning | None" = None
+) -> "asyncpg.Pool[asyncpg.Record]":
     return await asyncpg.create_pool(
         url,
         min_size=1,
         max_size=most,
         command_timeout=120,
-        setup=_Replanning(),
+        setup=setup,
         reset=_keep_as_it_is,
         connect=_connect,
         server_settings=_AS_ALL | settings,

@@ -82,10 +82,10 @@ async def _trash_all(sync: OwnerSync, overwritten: Sequence[tuple[Sent, Asset]])
     """Trash the assets of what was overwritten, as row 9 does with an edited file's; False where that has to wait."""
     if not overwritten:
         return True
-    active, trash_enabled = await sync.library.circumstances(sync.owner)
-    if not active or await sync.parts.observer.health() is not Health.OK:
+    now = await sync.library.snapshot(sync.owner, [], [])
+    if not now.owner_active or await sync.parts.observer.health() is not Health.OK:
         return False
-    kept = [each.content.sha1 for each, asset in overwritten if _kept(sync, each.path, asset) or not trash_enabled]
+    kept = [each.content.sha1 for each, asset in overwritten if _kept(sync, each.path, asset) or not now.trash_enabled]
     await sync.store.end_sends(sync.owner, kept)
     wanted = {asset.id: each for each, asset in overwritten if each.content.sha1 not in kept}
     for ids in batches(list(wanted), api.BATCH):

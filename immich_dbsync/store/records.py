@@ -300,10 +300,6 @@ class Store:
         """Note, before it is sent, that we ask for these assets to be trashed."""
         await self._execute("trash_request_add", owner, list(assets))
 
-    async def trashed_by_us(self, owner: OwnerId, assets: Collection[AssetId]) -> frozenset[AssetId]:
-        """Which of these assets are in Immich's trash by our request, and not by anybody's since."""
-        return frozenset(row["id"] for row in await self._fetch("trashed_by_us", owner, list(assets)))
-
     async def end_requests(self, owner: OwnerId, assets: Collection[AssetId]) -> None:
         """Forget our requests for these assets: they were restored, and whoever trashes them now means it."""
         await self._execute("trash_request_end", owner, list(assets))

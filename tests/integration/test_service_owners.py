@@ -10,6 +10,7 @@ import pytest
 from immich_dbsync.demo.people import delete_user
 from immich_dbsync.immich.library import Library
 from immich_dbsync.model import RelPath
+from immich_dbsync.store.records import Store
 from tests.integration.harness import Harness, picture, until
 
 pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
@@ -72,10 +73,15 @@ async def test_a_lost_root_stops_nobody_else(sync: Harness) -> None:
     assert await bob.status(TWO) == "active"
 
 
+@pytest.mark.parametrize(
+    "statements",
+    [((Store, "records_of_view"), (Library, "snapshot")), ((Library, "snapshot"), (Library, "audited"))],
+    ids=["before the assets are read", "after"],
+)
 async def test_an_owner_deleted_in_the_middle_of_a_look_keeps_their_files(
-    sync: Harness, monkeypatch: pytest.MonkeyPatch
+    sync: Harness, monkeypatch: pytest.MonkeyPatch, statements: tuple[tuple[type, str], ...]
 ) -> None:
-    """A look is no snapshot: the user goes, with all assets, after its first statement and before the second."""
+    """A look is no snapshot: the user goes, with all assets, after one of its statements and before the next."""
     sync.put("a.png", ONE)
     await sync.start()
     await sync.rescan()
@@ -96,8 +102,8 @@ async def test_an_owner_deleted_in_the_middle_of_a_look_keeps_their_files(
 
         return then_deleted
 
-    for name in ("circumstances", "assets"):
-        monkeypatch.setattr(Library, name, torn(getattr(Library, name)))
+    for where, name in statements:
+        monkeypatch.setattr(where, name, torn(getattr(where, name)))
     sync.owner().hint([RelPath(b"a.png")])
     await sync.becomes(ONE, None)
     await sync.rescan()
