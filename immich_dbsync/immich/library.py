@@ -60,7 +60,7 @@ class Library:
         return [_owner(row) for row in await self._pool.fetch(sql.block("immich", "all_owners"))]
 
     async def snapshot(self, owner: OwnerId, ids: Collection[AssetId], checksums: Collection[Sha1]) -> Snapshot:
-        """All that a look needs of Immich at one moment: of the assets with these ids or checksums, and of the owner."""
+        """What a look needs of Immich at one moment: of the assets with these ids or checksums, and of the owner."""
         rows = await self._pool.fetch(sql.block("immich", "snapshot"), owner, list(ids), list(checksums))
         there = [row for row in rows if row["id"] is not None]
         ours = frozenset(row["id"] for row in there if row["trashed_by_us"])
