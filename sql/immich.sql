@@ -45,7 +45,10 @@ from (
            where t.asset_id = a.id and t.owner_id = $1 and a.status::text = 'trashed'
              and a."deletedAt" between t.requested_at - interval '2 s' and t.requested_at + interval '6 min'
          ) as trashed_by_us
-  from stills cross join lateral (select * from public.asset where id = stills.id offset 0) a
+  from stills cross join lateral (
+    select id, checksum, status, "createdAt", "deletedAt", visibility, "livePhotoVideoId"
+    from public.asset where id = stills.id offset 0
+  ) a
 ) s on true
 
 -- name: favourites
