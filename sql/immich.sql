@@ -1,55 +1,24 @@
 -- What is read from Immich's own tables, and of our own what belongs to it. Nothing here writes. Times leave as nanoseconds since 1970.
 
--- name: snapshot
--- Every asset of one owner with one of these ids or checksums, and the stills of the live photos whose videos are among
--- them: at least one row, all nulls where there is none. Whether each is in the trash by our own request: nobody restored
--- and trashed it again since. (A request may take as long as its time-out; the clocks of Immich and PostgreSQL may differ
--- by a moment.) And whether the owner is there and active, and whether the trash is on: Immich keeps only what differs
--- from the defaults, and on is the default. Immich marks a user as being removed before it deletes their assets: whoever
--- sees these gone sees that. Each is looked up by itself, as in records_of_view. $1 owner, $2 ids, $3 checksums. Rows with a libraryId belong to external libraries and are
--- never ours.
-with found as materialized (
-  select a.id from unnest($2::uuid[]) i cross join lateral (
-    select id, "ownerId", "libraryId" from public.asset where id = i offset 0
-  ) a
-  where a."ownerId" = $1 and a."libraryId" is null
-  union
-  select a.id from unnest($3::bytea[]) s cross join lateral (
-    select id, "ownerId", "libraryId" from public.asset where checksum = s offset 0
-  ) a
-  where a."ownerId" = $1 and a."libraryId" is null
-),
-stills as materialized (
-  select id from found
-  union
-  select a.id from found cross join lateral (
-    select id, "ownerId", "libraryId" from public.asset where "livePhotoVideoId" = found.id offset 0
-  ) a
-  where a."ownerId" = $1 and a."libraryId" is null
-)
-select c.owner_active, c.trash_enabled, s.*
+-- name: assets
+-- The assets of one owner with one of these ids or checksums. $1 owner, $2 ids, $3 checksums. Rows with a libraryId belong
+-- to external libraries and are never ours. Each is looked up by itself, as in the view.
+select a.id, a.checksum, a.status::text as status,
+       (extract(epoch from a."createdAt") * 1000000000)::bigint as created_ns,
+       (extract(epoch from a."deletedAt") * 1000000000)::bigint as deleted_ns,
+       a.visibility::text = 'hidden' as hidden, a."livePhotoVideoId" as video_id
 from (
-  select exists (
-           select from public."user" u where u.id = $1 and u.status::text = 'active' and u."deletedAt" is null
-         ) as owner_active,
-         coalesce(
-           (select (value #>> '{trash,enabled}')::boolean from public.system_metadata where key = 'system-config'), true
-         ) as trash_enabled
-) c left join (
-  select a.id, a.checksum, a.status::text as status,
-         (extract(epoch from a."createdAt") * 1000000000)::bigint as created_ns,
-         (extract(epoch from a."deletedAt") * 1000000000)::bigint as deleted_ns,
-         a.visibility::text = 'hidden' as hidden, a."livePhotoVideoId" as video_id,
-         exists (
-           select from immich_dbsync_v1.trash_requests t
-           where t.asset_id = a.id and t.owner_id = $1 and a.status::text = 'trashed'
-             and a."deletedAt" between t.requested_at - interval '2 s' and t.requested_at + interval '6 min'
-         ) as trashed_by_us
-  from stills cross join lateral (
-    select id, checksum, status, "createdAt", "deletedAt", visibility, "livePhotoVideoId"
-    from public.asset where id = stills.id offset 0
-  ) a
-) s on true
+  select b.* from unnest($2::uuid[]) i cross join lateral (
+    select id, "ownerId", "libraryId", checksum, status, "createdAt", "deletedAt", visibility, "livePhotoVideoId"
+    from public.asset where id = i offset 0
+  ) b
+  union
+  select b.* from unnest($3::bytea[]) s cross join lateral (
+    select id, "ownerId", "libraryId", checksum, status, "createdAt", "deletedAt", visibility, "livePhotoVideoId"
+    from public.asset where checksum = s offset 0
+  ) b
+) a
+where a."ownerId" = $1 and a."libraryId" is null
 
 -- name: favourites
 -- Which of these assets are favourites. $1 ids.
@@ -67,13 +36,6 @@ select distinct "assetsId" as id from public.album_asset where "assetsId" = any(
 -- What album_asset calls its asset here.
 select a.attname::text as name from pg_attribute a
 where a.attrelid = to_regclass('public.album_asset') and a.attname in ('assetId', 'assetsId') and not a.attisdropped
-
--- name: audited
--- Which of these assets Immich's own audit says were deleted. $1 owner, $2 ids.
-select distinct i as id from unnest($2::uuid[]) i cross join lateral (
-  select "ownerId" from public.asset_audit where "assetId" = i offset 0
-) a
-where a."ownerId" = $1
 
 -- name: owner_of_key
 -- Whose key this is: the SHA-256 as bytes, or as base64 text before 2.6. $1 text, $2 text.
@@ -96,7 +58,7 @@ from public."user" order by email
 select version from public.version_history order by "createdAt" desc limit 1
 
 -- name: trash_enabled
--- Whether the trash is on, as in snapshot.
+-- Whether the trash is on, as in the view.
 select coalesce(
   (select (value #>> '{trash,enabled}')::boolean from public.system_metadata where key = 'system-config'), true
 ) as trash_enabled

@@ -82,43 +82,12 @@ set summary = $3::jsonb || (
 where owner_id = $1
 returning summary
 
--- name: records_of_view
--- The records at these paths, of these assets (tied to them, of their content, or of their motion part), with these inodes, and all that
--- share a content with one of them or with these checksums: what reconcile calls closed. $1 owner, $2 paths, $3 asset ids, $4 checksums, $5 inodes.
--- Each is looked up by itself (offset 0), along the one index that answers it, and of whom it is is asked afterwards: a
--- plan that was made while the tables were empty is right for full ones, too.
-with near as materialized (
-  select r.sha1 from unnest($2::bytea[]) p cross join lateral (
-    select sha1 from immich_dbsync_v1.records where owner_id = $1 and sha256(path) = sha256(p) offset 0
-  ) r
-  union
-  select r.sha1 from unnest($3::uuid[]) i cross join lateral (
-    select owner_id, sha1 from immich_dbsync_v1.records where asset_id = i offset 0
-  ) r
-  where r.owner_id = $1
-  union
-  select a.checksum from unnest($3::uuid[]) i cross join lateral (
-    select "ownerId", checksum from public.asset where id = i offset 0
-  ) a
-  where a."ownerId" = $1
-  union
-  select r.sha1 from unnest($3::uuid[]) i cross join lateral (
-    select "livePhotoVideoId" as video_id from public.asset where id = i offset 0
-  ) a cross join lateral (
-    select owner_id, sha1 from immich_dbsync_v1.records where asset_id = a.video_id offset 0
-  ) r
-  where r.owner_id = $1
-  union
-  select r.sha1 from unnest($5::bigint[]) i cross join lateral (
-    select sha1 from immich_dbsync_v1.records where owner_id = $1 and inode = i offset 0
-  ) r
-  union
-  select s from unnest($4::bytea[]) s
-)
+-- name: records_at
+-- $1 owner, $2 paths.
 select r.*, (select h.decision from immich_dbsync_v1.holds h where h.id = r.hold_id) as decision
-from near n cross join lateral (
+from unnest($2::bytea[]) p cross join lateral (
   select path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id, problem, hold_id, damaged
-  from immich_dbsync_v1.records where owner_id = $1 and sha1 = n.sha1 offset 0
+  from immich_dbsync_v1.records where owner_id = $1 and sha256(path) = sha256(p) offset 0
 ) r
 
 -- name: record_page
@@ -173,26 +142,11 @@ where (
   limit 1
 )
 
--- name: entries_of_view
--- What lies in quarantine for these assets, what may go back to these paths, and these entries. $1 owner, $2 asset ids,
--- $3 entry ids, $4 paths. Each looked up by itself, as in records_of_view.
+-- name: entries
+-- $1 owner, $2 ids.
 select id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
        (extract(epoch from quarantined_at) * 1000000000)::bigint as at_ns
-from (
-  select q.* from unnest($2::uuid[]) i cross join lateral (
-    select * from immich_dbsync_v1.quarantine where asset_id = i offset 0
-  ) q
-  union
-  select q.* from unnest($3::bigint[]) i cross join lateral (
-    select * from immich_dbsync_v1.quarantine where id = i offset 0
-  ) q
-  union
-  select q.* from unnest($4::bytea[]) p cross join lateral (
-    select * from immich_dbsync_v1.quarantine
-    where owner_id = $1 and not superseded and sha256(path) = sha256(p) offset 0
-  ) q
-) found
-where owner_id = $1
+from immich_dbsync_v1.quarantine where owner_id = $1 and id = any($2::bigint[])
 
 -- name: all_entries
 -- $1 owner.
@@ -270,13 +224,6 @@ limit $3
 -- name: event_drop
 -- $1 ids.
 delete from immich_dbsync_v1.events where id = any($1::bigint[])
-
--- name: event_evidence
--- Which of these assets our own trigger saw deleted. $1 owner, $2 ids.
-select distinct i as id from unnest($2::uuid[]) i cross join lateral (
-  select owner_id, kind from immich_dbsync_v1.events where asset_id = i offset 0
-) e
-where e.owner_id = $1 and e.kind = 'deleted'
 
 -- name: send_add
 -- Returns the row where there was none. $1 owner, $2 sha1, $3 xxh3, $4 size, $5 path.

@@ -2,8 +2,9 @@
 
 import base64
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 
@@ -19,21 +20,6 @@ class Owner:
     email: str
     name: str
     active: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What Immich's tables said at one moment of some assets of an owner, and of the owner.
-
-    ``assets`` has those of theirs that were asked for, and the stills of live photos whose videos are among these;
-    external libraries are left out. ``trashed_by_us``: which of them are in the trash by our request, and not by
-    anybody's since. ``owner_active``: neither deleted nor being removed. ``trash_enabled`` by Immich's administrator.
-    """
-
-    assets: dict[AssetId, Asset]
-    trashed_by_us: frozenset[AssetId]
-    owner_active: bool
-    trash_enabled: bool
 
 
 class Library:
@@ -59,19 +45,17 @@ class Library:
         """Every user, by e-mail address."""
         return [_owner(row) for row in await self._pool.fetch(sql.block("immich", "all_owners"))]
 
-    async def snapshot(self, owner: OwnerId, ids: Collection[AssetId], checksums: Collection[Sha1]) -> Snapshot:
-        """What a look needs of Immich at one moment: of the assets with these ids or checksums, and of the owner."""
-        rows = await self._pool.fetch(sql.block("immich", "snapshot"), owner, list(ids), list(checksums))
-        there = [row for row in rows if row["id"] is not None]
-        ours = frozenset(row["id"] for row in there if row["trashed_by_us"])
-        assets = {row["id"]: _asset(row) for row in there}
-        return Snapshot(assets, ours, rows[0]["owner_active"], rows[0]["trash_enabled"])
-
     async def assets(
         self, owner: OwnerId, ids: Collection[AssetId], checksums: Collection[Sha1]
     ) -> dict[AssetId, Asset]:
-        """The assets of a snapshot alone."""
-        return (await self.snapshot(owner, ids, checksums)).assets
+        """Those of the owner's assets with these ids or checksums; external libraries are left out."""
+        rows = await self._pool.fetch(sql.block("immich", "assets"), owner, list(ids), list(checksums))
+        return {asset.id: asset for asset in map(asset_of, rows)}
+
+    async def active(self, owner: OwnerId) -> bool:
+        """Whether this user is there, and neither deleted nor being removed."""
+        found = (await self.owners([owner])).get(owner)
+        return found is not None and found.active
 
     async def protected(self, ids: Collection[AssetId], *, favourites: bool, albums: bool) -> frozenset[AssetId]:
         """Which of these assets are favourites, or in an album, as far as asked for."""
@@ -83,11 +67,6 @@ class Library:
             block = "in_album" if column == "assetId" else "in_album_plural"
             found.update(row["id"] for row in await self._pool.fetch(sql.block("immich", block), list(ids)))
         return frozenset(found)
-
-    async def audited(self, owner: OwnerId, ids: Collection[AssetId]) -> frozenset[AssetId]:
-        """Which of these assets Immich's own audit says were deleted (it forgets after 31 days)."""
-        rows = await self._pool.fetch(sql.block("immich", "audited"), owner, list(ids))
-        return frozenset(row["id"] for row in rows)
 
     async def version(self) -> str | None:
         """The version of the server that used this database last, as in 3.1.0; None where none did."""
@@ -103,13 +82,7 @@ def _owner(row: asyncpg.Record) -> Owner:
     return Owner(row["id"], row["email"], row["name"], row["active"])
 
 
-def _asset(row: asyncpg.Record) -> Asset:
-    return Asset(
-        row["id"],
-        Sha1(row["checksum"]),
-        Status(row["status"]),
-        row["created_ns"],
-        row["deleted_ns"],
-        row["hidden"],
-        row["video_id"],
-    )
+def asset_of(row: Iterable[Any]) -> Asset:
+    """An asset from its id, checksum, status, creation and deletion in ns, whether it is hidden, its motion part."""
+    key, checksum, status, created_ns, deleted_ns, hidden, video_id = row
+    return Asset(key, checksum, Status(status), created_ns, deleted_ns, hidden, video_id)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from immich_dbsync.core.actions import Why
@@ -16,9 +17,10 @@ from immich_dbsync.core.view import View
 from immich_dbsync.disk.hashing import Hashed
 from immich_dbsync.disk.marker import Health, health
 from immich_dbsync.disk.root import Root
-from immich_dbsync.immich.library import Library, Snapshot
-from immich_dbsync.model import Asset, AssetId, Entry, File, OwnerId, Record, RelPath, Sha1, Stat
+from immich_dbsync.immich.library import Library
+from immich_dbsync.model import AssetId, File, OwnerId, Record, RelPath, Sha1, Stat
 from immich_dbsync.service.rules import Rules
+from immich_dbsync.service.snapshot import Snapshot, snapshot
 from immich_dbsync.store.records import Store
 
 log = structlog.get_logger()
@@ -71,15 +73,15 @@ class Observer:
         root_id: UUID | None,
         stfolders: frozenset[bytes],
         rules: Rules,
-        store: Store,
-        library: Library,
+        pool: "asyncpg.Pool[asyncpg.Record]",
         known: Known,
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.owner, self.root, self.root_id, self.stfolders = owner, root, root_id, stfolders
         self.rules, self.known = rules, known
-        self._store, self._library, self._clock, self._wall_ns = store, library, clock, wall_ns
+        self._pool, self._store, self._library = pool, Store(pool), Library(pool)
+        self._clock, self._wall_ns = clock, wall_ns
         self._health, self._checked_at = Health.OK, float("-inf")
         self.was_unwell = False  # whether some look found the root not healthy; whoever makes up for it clears it
 
@@ -97,101 +99,68 @@ class Observer:
         not at its path any more.
         """
         state = await self._health_now(last=last)
-        ids, numbers, followed = {*assets}, {*entries}, 0
+        stats = await self._stats(paths, last=last) if paths else {}
+        numbers, inodes = {*entries}, _inodes(stats)
+        renames = followed = 0
         while True:
-            quarantined, near = await asyncio.gather(
-                self._store.entries_of_view(self.owner, ids, numbers, paths),
-                # For the most part nothing else is to be asked of an asset: it is not waited for what is in quarantine.
-                self._store.records_of_view(self.owner, [], assets, [], []) if assets and not paths else _none(),
+            checksums = self._checksums(stats)
+            now = await snapshot(
+                self._pool,
+                self.owner,
+                paths=paths,
+                assets=assets,
+                checksums=checksums,
+                inodes=inodes,
+                entries=numbers,
             )
             # Quarantined files come back to a path: what is there now matters.
-            wanted = {*paths, *(entry.path for entry in quarantined)}
-            stats, records = await self._closure(wanted, assets, near, last=last)
-            files = self._files(stats, records, await self._born(stats, records))
-            tied = {record.asset_id for record in records.values() if record.asset_id is not None}
-            if records.keys() <= files.keys() or tied <= ids:
+            others = {*now.records, *(entry.path for entry in now.entries)} - stats.keys()
+            if others:
+                stats |= await self._stats(others, last=last)
+            # A file that was renamed leads to the record of where it was, and what is there now perhaps to yet another.
+            beyond = _inodes(stats) - inodes - {record.stat.inode for record in now.records.values()}
+            unasked = self._checksums(stats) - checksums - {record.content.sha1 for record in now.records.values()}
+            if (beyond or unasked) and renames < _RENAMES_IN_A_ROW:
+                inodes |= beyond
+                renames += 1
+                continue
+            files = self._files(stats, now.records, await self._born(stats, now.records))
+            missing = now.records.keys() - files.keys()
+            # Is what is missing on its way back from quarantine? Then what is at its path bears on it, too.
+            more = now.further_entries if missing else frozenset[int]()
+            if not more or followed == _RENAMES_IN_A_ROW:
                 break
-            # Something is missing. Is it on its way back from quarantine? Then what is at its path bears on it too.
-            more = await self._store.entries_of_view(self.owner, tied)
-            new = {entry.id for entry in more} - {entry.id for entry in quarantined} - numbers
-            if not new or followed == _RENAMES_IN_A_ROW:
-                break
-            numbers |= new
+            numbers |= more
             followed += 1
-        ids |= tied | {entry.asset_id for entry in quarantined}
-        checksums = {record.content.sha1 for record in records.values()} | {*self._checksums(stats)}
-        now = await self._snapshot(ids, checksums | {entry.content.sha1 for entry in quarantined})
-        missing = ids - now.assets.keys()
-        deleted = await self._evidence(missing) if missing else frozenset[AssetId]()
-        view = self._view(files, records, now.assets, quarantined, healthy=state is Health.OK)
-        if followed == _RENAMES_IN_A_ROW:  # more may be on its way back than was looked at: nothing missing is decided
-            view = replace(view, in_grace=frozenset(records.keys() - files.keys()))
-        view = replace(
-            view,
-            deleted=deleted,
-            trashed_by_us=now.trashed_by_us,
-            owner_active=now.owner_active,
-            trash_enabled=now.trash_enabled,
-        )
-        return Seen(view, state, await self._folders([path for path in paths if path not in files], records))
+        view = self._view(files, await self._protected(now), healthy=state is Health.OK)
+        if more:  # on its way back is more than was looked at: nothing missing is decided
+            view = replace(view, in_grace=frozenset(missing))
+        return Seen(view, state, await self._folders([path for path in paths if path not in files], now.records))
 
-    def _view(
-        self,
-        files: dict[RelPath, File],
-        records: dict[RelPath, Record],
-        assets: dict[AssetId, Asset],
-        entries: tuple[Entry, ...],
-        *,
-        healthy: bool,
-    ) -> View:
-        rules, known, now = self.rules, self.known, self._wall_ns()
+    def _view(self, files: dict[RelPath, File], now: Snapshot, *, healthy: bool) -> View:
+        rules, known, time_ns = self.rules, self.known, self._wall_ns()
         return View(
             files=files,
-            records=records,
-            assets=assets,
-            entries=entries,
-            in_grace=self._in_grace(files, records),
+            records=now.records,
+            assets=now.assets,
+            deleted=now.deleted,
+            trashed_by_us=now.trashed_by_us,
+            entries=now.entries,
+            in_grace=self._in_grace(files, now.records),
             unidentified_sizes=known.sizes_in_hand(),
-            excluded=frozenset(path for path in records if rules.names.file(path) is not None),
+            excluded=frozenset(path for path in now.records if rules.names.file(path) is not None),
+            owner_active=now.owner_active,
             healthy=healthy,
             unfamiliar=known.unfamiliar,
+            trash_enabled=now.trash_enabled,
             may_copy=known.may_copy,
             policies=rules.policies,
-            keep_created_before_ns=None if rules.delete_threshold_ns is None else now - rules.delete_threshold_ns,
-            purge_before_ns=None if rules.retention_ns is None else now - rules.retention_ns,
+            keep_created_before_ns=None if rules.delete_threshold_ns is None else time_ns - rules.delete_threshold_ns,
+            purge_before_ns=None if rules.retention_ns is None else time_ns - rules.retention_ns,
         )
 
-    async def _closure(
-        self,
-        wanted: Collection[RelPath],
-        assets: Collection[AssetId],
-        near: dict[RelPath, Record] | None,
-        *,
-        last: bool,
-    ) -> tuple[dict[RelPath, Stat | OSError | None], dict[RelPath, Record]]:
-        """The stats of these paths and of all that bears on them, and the records of all of these; ``near`` has those
-        of the assets alone, where they are known already.
-
-        A file that was renamed leads to the record of where it was, and what is there now perhaps to yet another.
-        """
-        stats = await self._stats(wanted, last=last) if wanted else {}
-        known: set[int] = set()
-        records: dict[RelPath, Record] = {}
-        for further in range(_RENAMES_IN_A_ROW):
-            inodes = {stat.inode for stat in stats.values() if isinstance(stat, Stat)} - known
-            if further and not inodes:
-                break
-            if near is None or wanted or further:
-                near = await self._store.records_of_view(self.owner, wanted, assets, self._checksums(stats), inodes)
-            records |= near
-            known |= inodes | {record.stat.inode for record in records.values()}
-            if others := records.keys() - stats.keys():
-                stats |= await self._stats(others, last=last)
-        return stats, records
-
-    async def _snapshot(self, ids: Collection[AssetId], checksums: Collection[Sha1]) -> Snapshot:
-        """What Immich says of these assets, with what protects them where the settings say so."""
-        now = await self._library.snapshot(self.owner, ids, checksums)
+    async def _protected(self, now: Snapshot) -> Snapshot:
+        """The same with what protects the assets, where the settings say that something does."""
         favourites, albums = self.rules.protect_favourites, self.rules.protect_albums
         if not now.assets or not (favourites or albums):
             return now
@@ -235,13 +204,6 @@ class Observer:
                 folders.append(path)
         return folders
 
-    async def _evidence(self, missing: Collection[AssetId]) -> frozenset[AssetId]:
-        """Which of these assets, whose rows are gone, were deleted: our events say so, or Immich's audit."""
-        by_event, by_audit = await asyncio.gather(
-            self._store.deleted_by_event(self.owner, missing), self._library.audited(self.owner, missing)
-        )
-        return by_event | by_audit
-
     async def _stats(self, paths: Collection[RelPath], *, last: bool) -> dict[RelPath, Stat | OSError | None]:
         """Each path's stat, None where it is gone, or why that can't be told.
 
@@ -251,14 +213,14 @@ class Observer:
             return await asyncio.to_thread(self.root.stats, paths)
         return await asyncio.to_thread(lambda: {path: self.root.stats([path])[path] for path in paths})
 
-    def _checksums(self, stats: dict[RelPath, Stat | OSError | None]) -> list[Sha1]:
+    def _checksums(self, stats: dict[RelPath, Stat | OSError | None]) -> set[Sha1]:
         """The contents of files that were just hashed and have not changed since."""
         identified = self.known.identified
-        return [
+        return {
             hashed.content.sha1
             for path, stat in stats.items()
             if (hashed := identified.get(path)) is not None and hashed.stat == stat
-        ]
+        }
 
     async def _born(
         self, stats: dict[RelPath, Stat | OSError | None], records: dict[RelPath, Record]
@@ -310,5 +272,5 @@ class Observer:
         return frozenset(path for path in gone if now - since.setdefault(path, now) < grace)
 
 
-async def _none() -> None:
-    """For what is not asked."""
+def _inodes(stats: dict[RelPath, Stat | OSError | None]) -> set[int]:
+    return {stat.inode for stat in stats.values() if isinstance(stat, Stat)}

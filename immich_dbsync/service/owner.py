@@ -153,7 +153,7 @@ class OwnerSync:
         async with self._lock:
             if await self.parts.observer.health() is not Health.OK:
                 return []
-            entries = await self.store.entries_of_view(self.owner, [], ids)
+            entries = await self.store.entries(self.owner, ids)
             back = await self.dispatch.hands.bring_back(entries)
         self.hint(path for _, path in back)
         return back
@@ -286,7 +286,7 @@ class OwnerSync:
     async def mind_owner(self) -> None:
         """Find out whether an owner who was not there is back; costs nothing while all is well."""
         if not self.known.owner_active:
-            await self._mind_owner(active=(await self.library.snapshot(self.owner, [], [])).owner_active)
+            await self._mind_owner(active=await self.library.active(self.owner))
 
     # --- what workers tell ---
 
@@ -299,7 +299,7 @@ class OwnerSync:
     async def record_missing(self, records: Sequence[Record]) -> None:
         """Have files that left before they were recorded decided about like others that are missing."""
         async with self._lock:
-            known = await self.store.records_of_view(self.owner, [r.path for r in records], [], [], [])
+            known = await self.store.records_at(self.owner, [r.path for r in records])
             there = await asyncio.to_thread(lambda: {r.path for r in records if self._may_be_there(r.path)})
             if missing := [r for r in records if r.path not in there and r.path not in known]:
                 await self.store.upsert(self.owner, missing)

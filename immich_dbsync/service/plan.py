@@ -13,7 +13,6 @@ from immich_dbsync.core.reconcile import reconcile
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import hash_file
 from immich_dbsync.disk.root import Root
-from immich_dbsync.immich.library import Library
 from immich_dbsync.model import OwnerId, RelPath
 from immich_dbsync.service.observe import Known, Observer
 from immich_dbsync.service.requests import batches
@@ -42,7 +41,7 @@ async def plan(
 
     Raises TriggersDiffer where our schema is not installed, RootLost when the root goes away.
     """
-    store, library = Store(pool), Library(pool)
+    store = Store(pool)
     with installed():
         row = await store.owner(owner)
     rules = replace(rules_of(settings), grace_s=0.0)  # nothing is waited for: what is gone now is gone
@@ -53,8 +52,7 @@ async def plan(
         root_id=row.root_id if row else None,
         stfolders=row.stfolders if row else frozenset(),
         rules=rules,
-        store=store,
-        library=library,
+        pool=pool,
         known=known,
     )
     planned: set[RelPath] = set()

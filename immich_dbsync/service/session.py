@@ -265,8 +265,7 @@ class Session:
             root_id=root_id,
             stfolders=folders,
             rules=self._rules,
-            store=Store(self._pools.looks),
-            library=Library(self._pools.looks),
+            pool=self._pools.looks,
             known=known,
         )
         sync = OwnerSync(

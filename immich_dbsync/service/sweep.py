@@ -45,7 +45,7 @@ async def sweep(owner: OwnerId, root: Root, store: Store, library: Library, name
     others: list[_Stray] = []
     for stray in strays:
         (pictures if names.name(stray[1].rpartition(b"/")[2], stray[1]) is None else others).append(stray)
-    records = await store.records_of_view(owner, [path for _, path, _ in strays], [], [], [])
+    records = await store.records_at(owner, [path for _, path, _ in strays])
     for stray in pictures:
         entry = await _picture(root, owner, library, stray, records.get(stray[1]))
         if entry is not None:

@@ -59,7 +59,7 @@ def _record(sent: Sent, asset: Asset) -> Record:
 
 
 async def _places(sync: OwnerSync, paths: Collection[RelPath]) -> dict[RelPath, _Place]:
-    records = await sync.store.records_of_view(sync.owner, paths, [], [], [])
+    records = await sync.store.records_at(sync.owner, paths)
     places: dict[RelPath, _Place] = {}
     for path in paths:
         record = records.get(path)
@@ -82,10 +82,10 @@ async def _trash_all(sync: OwnerSync, overwritten: Sequence[tuple[Sent, Asset]])
     """Trash the assets of what was overwritten, as row 9 does with an edited file's; False where that has to wait."""
     if not overwritten:
         return True
-    now = await sync.library.snapshot(sync.owner, [], [])
-    if not now.owner_active or await sync.parts.observer.health() is not Health.OK:
+    active, trash_enabled = await sync.library.active(sync.owner), await sync.library.trash_enabled()
+    if not active or await sync.parts.observer.health() is not Health.OK:
         return False
-    kept = [each.content.sha1 for each, asset in overwritten if _kept(sync, each.path, asset) or not now.trash_enabled]
+    kept = [each.content.sha1 for each, asset in overwritten if _kept(sync, each.path, asset) or not trash_enabled]
     await sync.store.end_sends(sync.owner, kept)
     wanted = {asset.id: each for each, asset in overwritten if each.content.sha1 not in kept}
     for ids in batches(list(wanted), api.BATCH):

@@ -19,18 +19,8 @@ import asyncpg
 
 from immich_dbsync import sql
 from immich_dbsync.metrics import DEEDS
-from immich_dbsync.model import AssetId, Content, Decision, Entry, Hold, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
-
-_SIGN = 1 << 63
-
-
-def _signed(inode: int) -> int:
-    """An unsigned 64-bit inode number as PostgreSQL's bigint."""
-    return inode - (1 << 64) if inode >= _SIGN else inode
-
-
-def _unsigned(inode: int) -> int:
-    return inode + (1 << 64) if inode < 0 else inode
+from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
+from immich_dbsync.store.rows import entry_of, record_of, signed, unsigned
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +141,9 @@ class Store:
         now: datetime = await self._pool.fetchval("select clock_timestamp()")
         return now
 
-    async def records_of_view(
-        self,
-        owner: OwnerId,
-        paths: Collection[RelPath],
-        assets: Collection[AssetId],
-        checksums: Collection[Sha1],
-        inodes: Collection[int],
-    ) -> dict[RelPath, Record]:
-        """The records at these paths, of these assets, with these inodes, and all that share a content with them."""
-        rows = await self._fetch(
-            "records_of_view", owner, list(paths), list(assets), list(checksums), [_signed(i) for i in inodes]
-        )
-        return {RelPath(row["path"]): _record(row) for row in rows}
+    async def records_at(self, owner: OwnerId, paths: Collection[RelPath]) -> dict[RelPath, Record]:
+        """The records at these paths."""
+        return {record.path: record for record in map(record_of, await self._fetch("records_at", owner, list(paths)))}
 
     async def record_page(self, owner: OwnerId, after: bytes, before: bytes | None, limit: int) -> list[Listed]:
         """Up to ``limit`` records in byte order of their paths, after one path and before another (None: no end)."""
@@ -184,7 +164,7 @@ class Store:
             [r.stat.size for r in records],
             [r.stat.mtime_ns for r in records],
             [r.stat.ctime_ns for r in records],
-            [_signed(r.stat.inode) for r in records],
+            [signed(r.stat.inode) for r in records],
             [r.racy for r in records],
             [r.content.xxh3 for r in records],
             [r.content.sha1 for r in records],
@@ -205,20 +185,13 @@ class Store:
         """Which of these paths have records below them."""
         return [RelPath(row["path"]) for row in await self._fetch("folders", owner, list(paths))]
 
-    async def entries_of_view(
-        self,
-        owner: OwnerId,
-        assets: Collection[AssetId],
-        ids: Collection[int] = (),
-        paths: Collection[RelPath] = (),
-    ) -> tuple[Entry, ...]:
-        """What lies in quarantine for these assets, what may go back to these paths, and the entries with these ids."""
-        rows = await self._fetch("entries_of_view", owner, list(assets), list(ids), list(paths))
-        return tuple(_entry(row) for row in rows)
+    async def entries(self, owner: OwnerId, ids: Collection[int]) -> list[Entry]:
+        """The quarantined files with these ids."""
+        return [entry_of(row) for row in await self._fetch("entries", owner, list(ids))]
 
     async def all_entries(self, owner: OwnerId) -> list[Entry]:
         """Everything in quarantine, oldest first."""
-        return [_entry(row) for row in await self._fetch("all_entries", owner)]
+        return [entry_of(row) for row in await self._fetch("all_entries", owner)]
 
     async def entry_locations(self, owner: OwnerId) -> dict[bytes, int]:
         """Every quarantined file that is known: its location to its entry's id."""
@@ -233,7 +206,7 @@ class Store:
             [e.location for e in entries],
             [e.stat.size for e in entries],
             [e.stat.mtime_ns for e in entries],
-            [_signed(e.stat.inode) for e in entries],
+            [signed(e.stat.inode) for e in entries],
             [e.content.xxh3 for e in entries],
             [e.content.sha1 for e in entries],
             [e.asset_id for e in entries],
@@ -275,10 +248,6 @@ class Store:
     async def drop_events(self, ids: Collection[int]) -> None:
         """Remove events whose consequences are carried out."""
         await self._execute("event_drop", list(ids))
-
-    async def deleted_by_event(self, owner: OwnerId, assets: Collection[AssetId]) -> frozenset[AssetId]:
-        """Which of these assets our own trigger saw deleted."""
-        return frozenset(row["id"] for row in await self._fetch("event_evidence", owner, list(assets)))
 
     async def begin_send(self, owner: OwnerId, send: Sent) -> bool:
         """Note that Immich is asked for an asset of this content; whether that was not noted before.
@@ -365,7 +334,7 @@ class Store:
 
 
 def _stat(row: asyncpg.Record) -> Stat:
-    return Stat(row["size"], row["mtime_ns"], row["ctime_ns"], _unsigned(row["inode"]))
+    return Stat(row["size"], row["mtime_ns"], row["ctime_ns"], unsigned(row["inode"]))
 
 
 def _before(end: bytes | None, rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
@@ -373,27 +342,3 @@ def _before(end: bytes | None, rows: Sequence[asyncpg.Record]) -> Sequence[async
     for each page.
     """
     return rows if end is None else rows[: bisect_left(rows, end, key=lambda row: row["path"])]
-
-
-def _record(row: asyncpg.Record) -> Record:
-    content = Content(Sha1(row["sha1"]), Xxh3(row["xxh3"]))
-    # A hold whose row is gone, as after a restored backup, is none.
-    hold = Hold(row["hold_id"], Decision(row["decision"])) if row["decision"] is not None else None
-    damaged = Xxh3(row["damaged"]) if row["damaged"] is not None else None
-    return Record(
-        RelPath(row["path"]), _stat(row), content, row["asset_id"], row["racy"], row["problem"], hold, damaged
-    )
-
-
-def _entry(row: asyncpg.Record) -> Entry:
-    return Entry(
-        row["id"],
-        RelPath(row["path"]),
-        row["location"],
-        Stat(row["size"], row["mtime_ns"], 0, _unsigned(row["inode"])),
-        Content(Sha1(row["sha1"]), Xxh3(row["xxh3"])),
-        row["asset_id"],
-        row["superseded"],
-        row["at_ns"],
-        row["gone"],
-    )

@@ -20,15 +20,15 @@ from immich_dbsync.core.backoff import Backoff
 from immich_dbsync.disk.hashing import Abandoned, Hashed
 from immich_dbsync.disk.quarantine import entries
 from immich_dbsync.disk.root import Root
-from immich_dbsync.model import Entry, OwnerId, RelPath, Stat
-from immich_dbsync.service import asks, hashing, questions, session, sweep, take_back, todo, uploads
+from immich_dbsync.model import OwnerId, RelPath, Stat
+from immich_dbsync.service import asks, hashing, observe, questions, session, sweep, take_back, todo, uploads
 from immich_dbsync.service.carry_out import Hands
 from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.queues import Job
 from immich_dbsync.service.sizes import LibrarySizes
+from immich_dbsync.service.snapshot import Snapshot, snapshot
 from immich_dbsync.store.holds import Holds
-from immich_dbsync.store.records import Store
 from tests.integration.harness import Harness, Person, picture, until
 from tests.mounts import mounted
 
@@ -391,16 +391,16 @@ async def test_however_long_a_chain_of_files_that_take_each_others_place_a_look_
     sync: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is missing, and the one before it in quarantine goes back to its path."""
-    links, questions, asked = 3000, list[int](), Store.entries_of_view
+    links, questions, asked = 3000, list[int](), snapshot
     await sync.start()
     await sync.connection.execute(_CHAIN, sync.user, links)
 
-    async def counted(store: Store, owner: OwnerId, *what: Any) -> tuple[Entry, ...]:
-        found = await asked(store, owner, *what)
-        questions.append(len(found))
+    async def counted(pool: "asyncpg.Pool[asyncpg.Record]", owner: OwnerId, **what: Any) -> Snapshot:
+        found = await asked(pool, owner, **what)
+        questions.append(len(found.entries))
         return found
 
-    monkeypatch.setattr(Store, "entries_of_view", counted)
+    monkeypatch.setattr(observe, "snapshot", counted)
     observer = sync.owner().parts.observer
     observer.known.gone_since |= {RelPath(b"%d.png" % number): float("-inf") for number in range(1, links)}
     seen = await observer.look([RelPath(b"1.png")])

@@ -1,16 +1,15 @@
 """Several owners at once: what one does must not matter to another."""
 
-import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from typing import Any
 
 import asyncpg
 import pytest
 
 from immich_dbsync.demo.people import delete_user
-from immich_dbsync.immich.library import Library
-from immich_dbsync.model import RelPath
-from immich_dbsync.store.records import Store
+from immich_dbsync.model import OwnerId, RelPath
+from immich_dbsync.service import observe
+from immich_dbsync.service.snapshot import Snapshot, snapshot
 from tests.integration.harness import Harness, picture, until
 
 pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
@@ -73,40 +72,35 @@ async def test_a_lost_root_stops_nobody_else(sync: Harness) -> None:
     assert await bob.status(TWO) == "active"
 
 
-@pytest.mark.parametrize(
-    "statements",
-    [((Store, "records_of_view"), (Library, "snapshot")), ((Library, "snapshot"), (Library, "audited"))],
-    ids=["before the assets are read", "after"],
-)
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 async def test_an_owner_deleted_in_the_middle_of_a_look_keeps_their_files(
-    sync: Harness, monkeypatch: pytest.MonkeyPatch, statements: tuple[tuple[type, str], ...]
+    sync: Harness, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
-    """A look is no snapshot: the user goes, with all assets, after one of its statements and before the next."""
+    """The user goes, with all assets, before or after the database is asked; the disk was already."""
     sync.put("a.png", ONE)
     await sync.start()
     await sync.rescan()
-    begun, done = asyncio.Event(), asyncio.Event()
+    asked: list[None] = []
 
-    def torn(read: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
-        async def then_deleted(*arguments: object) -> object:
-            if begun.is_set():
-                await done.wait()
-                return await read(*arguments)
-            begun.set()
-            found = await read(*arguments)
+    async def deleted() -> None:
+        if not asked:
+            asked.append(None)
             connection = await asyncpg.connect(sync.stage.database_url)
             await delete_user(connection, sync.user)
             await connection.close()
-            done.set()
-            return found
 
-        return then_deleted
+    async def torn(pool: "asyncpg.Pool[asyncpg.Record]", owner: OwnerId, **what: Any) -> Snapshot:
+        if before:
+            await deleted()
+        seen = await snapshot(pool, owner, **what)
+        await deleted()
+        return seen
 
-    for where, name in statements:
-        monkeypatch.setattr(where, name, torn(getattr(where, name)))
+    monkeypatch.setattr(observe, "snapshot", torn)
     sync.owner().hint([RelPath(b"a.png")])
     await sync.becomes(ONE, None)
     await sync.rescan()
+    assert asked
     assert sync.files() == {"a.png": ONE}
 
 

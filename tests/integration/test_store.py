@@ -1,12 +1,14 @@
 """Our tables through the store: closed views, paging in byte order, odd paths."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
+from immich_dbsync.service.snapshot import snapshot
 from immich_dbsync.store import install
 from immich_dbsync.store.records import Deed, Store
 
@@ -14,10 +16,15 @@ OWNER = OwnerId(uuid4())
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
+async def pool(database_url: str) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]"]:
     install.install(database_url)
-    async with asyncpg.create_pool(database_url, min_size=1, max_size=2) as pool:
-        yield Store(pool)
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=2) as made:
+        yield made
+
+
+@pytest.fixture
+def store(pool: "asyncpg.Pool[asyncpg.Record]") -> Store:
+    return Store(pool)
 
 
 def record(path: bytes, number: int, *, asset: AssetId | None = None, inode: int = 1) -> Record:
@@ -33,14 +40,14 @@ async def test_record_comes_back_as_it_was_written(store: Store) -> None:
         record(b"/".join([b"x" * 255] * 200), 3),
     ]
     await store.upsert(OWNER, odd)
-    seen = await store.records_of_view(OWNER, [r.path for r in odd], [], [], [])
+    seen = await store.records_at(OWNER, [r.path for r in odd])
     assert seen == {r.path: r for r in odd}
     changed = record(b"d", 4, asset=asset)
     await store.upsert(OWNER, [changed])
-    assert (await store.records_of_view(OWNER, [changed.path], [], [], []))[changed.path] == changed
+    assert (await store.records_at(OWNER, [changed.path]))[changed.path] == changed
 
 
-async def test_view_is_closed_over_content(store: Store) -> None:
+async def test_view_is_closed_over_content(store: Store, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
     asset = AssetId(uuid4())
     await store.upsert(
         OWNER,
@@ -56,7 +63,10 @@ async def test_view_is_closed_over_content(store: Store) -> None:
         *, at: Sequence[bytes] = (), of: Sequence[AssetId] = (), sha1: Sequence[int] = (), inode: Sequence[int] = ()
     ) -> set[bytes]:
         checksums = [Sha1(bytes([n]) * 20) for n in sha1]
-        return {*await store.records_of_view(OWNER, [RelPath(p) for p in at], of, checksums, inode)}
+        found = await snapshot(
+            pool, OWNER, paths=[RelPath(p) for p in at], assets=of, checksums=checksums, inodes=inode
+        )
+        return {*found.records}
 
     assert await paths(at=[b"b"]) == {b"a", b"b"}
     assert await paths(of=[asset]) == {b"a", b"b"}
@@ -64,7 +74,31 @@ async def test_view_is_closed_over_content(store: Store) -> None:
     assert await paths(inode=[11, 13]) == {b"a", b"b", b"d"}
     assert await paths(at=[b"nowhere"]) == set()
     another = OwnerId(uuid4())
-    assert await store.records_of_view(another, [RelPath(b"a")], [asset], [Sha1(bytes([1]) * 20)], [10]) == {}
+    asked: dict[str, Any] = {"assets": [asset], "checksums": [Sha1(bytes([1]) * 20)], "inodes": [10]}
+    assert (await snapshot(pool, another, paths=[RelPath(b"a")], **asked)).records == {}
+
+
+async def test_a_view_has_what_goes_back_to_its_paths_and_tells_of_what_else_lies_in_quarantine(
+    store: Store, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    taken, here = AssetId(uuid4()), AssetId(uuid4())
+    await store.upsert(OWNER, [record(b"a", 1, asset=here, inode=2**64 - 1)])
+    for number, path, asset in ((2, b"a", taken), (3, b"b", here)):
+        entry = record(path, number, asset=asset)
+        place = b"2026-01-01/" + path
+        await store.add_entries(
+            OWNER, [Entry(0, entry.path, place, entry.stat, entry.content, asset)], end_records=False
+        )
+    back, further = await store.all_entries(OWNER)
+    seen = await snapshot(pool, OWNER, paths=[RelPath(b"a")])
+    assert seen.entries == (back,)
+    assert seen.further_entries == {further.id}
+    assert [each.stat.inode for each in seen.records.values()] == [2**64 - 1]
+    assert (await snapshot(pool, OWNER, assets=[here])).entries == (further,)
+    assert (await snapshot(pool, OWNER, entries=[further.id])).entries == (further,)
+    await store.supersede(OWNER, ids=[back.id])
+    assert (await snapshot(pool, OWNER, paths=[RelPath(b"a")])).entries == ()
+    assert (await snapshot(pool, OwnerId(uuid4()), assets=[here], entries=[further.id])).entries == ()
 
 
 async def test_pages_follow_each_other_in_byte_order(store: Store) -> None:
@@ -97,21 +131,21 @@ async def test_quarantine_entry_ends_the_record_and_the_way_back_ends_the_entry(
     entry = Entry(0, taken.path, b"2026-01-01/a", taken.stat, taken.content, asset)
     await store.add_entries(OWNER, [entry])
     await store.add_entries(OWNER, [entry])  # told twice after a crash
-    assert await store.records_of_view(OWNER, [taken.path], [], [], []) == {}
-    [kept] = await store.entries_of_view(OWNER, [asset])
+    assert await store.records_at(OWNER, [taken.path]) == {}
+    [kept] = await store.all_entries(OWNER)
     assert (kept.path, kept.location, kept.content, kept.asset_id) == (b"a", b"2026-01-01/a", taken.content, asset)
     await store.upsert(OWNER, [taken], ended_entries=[kept.id])
-    assert await store.entries_of_view(OWNER, [asset]) == ()
-    assert await store.records_of_view(OWNER, [taken.path], [], [], []) == {taken.path: taken}
+    assert await store.entries(OWNER, [kept.id]) == []
+    assert await store.records_at(OWNER, [taken.path]) == {taken.path: taken}
 
 
 async def test_record_that_was_tied_anew_is_not_dropped_for_the_old_asset(store: Store) -> None:
     old, new = AssetId(uuid4()), AssetId(uuid4())
     await store.upsert(OWNER, [record(b"a", 1, asset=new)])
     await store.drop(OWNER, [RelPath(b"a")], tied_to=[old])
-    assert len(await store.records_of_view(OWNER, [RelPath(b"a")], [], [], [])) == 1
+    assert len(await store.records_at(OWNER, [RelPath(b"a")])) == 1
     await store.drop(OWNER, [RelPath(b"a")], tied_to=[new])
-    assert await store.records_of_view(OWNER, [RelPath(b"a")], [], [], []) == {}
+    assert await store.records_at(OWNER, [RelPath(b"a")]) == {}
 
 
 async def test_history_keeps_what_has_no_path_and_no_asset(store: Store, database_url: str) -> None:

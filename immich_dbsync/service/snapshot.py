@@ -1,0 +1,64 @@
+"""All that the database says at one moment of what bears on some paths, assets and quarantined files."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import asyncpg
+
+from immich_dbsync import sql
+from immich_dbsync.immich.library import asset_of
+from immich_dbsync.model import Asset, AssetId, Entry, OwnerId, Record, RelPath, Sha1
+from immich_dbsync.store.rows import entry_of, record_of, signed
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Rows of our tables and of Immich's, of one owner, as one statement saw them.
+
+    ``records`` is closed over contents. ``entries``: what lies in quarantine for the assets asked for, for the paths
+    asked for or itself asked for; ``further_entries``: ids of what else lies there for the records' assets.
+    ``assets``: those that were asked for or that records or entries name or share a content with, and the stills of
+    live photos whose videos are among them. ``trashed_by_us`` and ``deleted`` as in View.
+    """
+
+    records: dict[RelPath, Record]
+    entries: tuple[Entry, ...]
+    further_entries: frozenset[int]
+    assets: dict[AssetId, Asset]
+    trashed_by_us: frozenset[AssetId]
+    deleted: frozenset[AssetId]
+    owner_active: bool
+    trash_enabled: bool
+
+
+async def snapshot(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    owner: OwnerId,
+    *,
+    paths: Collection[RelPath] = (),
+    assets: Collection[AssetId] = (),
+    checksums: Collection[Sha1] = (),
+    inodes: Collection[int] = (),
+    entries: Collection[int] = (),
+) -> Snapshot:
+    """What bears on these paths, assets, contents, inodes and quarantine entries of an owner. Never writes."""
+    row = await pool.fetchrow(
+        sql.block("view", "view"),
+        owner,
+        list(paths),
+        list(assets),
+        list(checksums),
+        [signed(inode) for inode in inodes],
+        list(entries),
+    )
+    assert row is not None
+    return Snapshot(
+        {record.path: record for record in map(record_of, row["records"])},
+        tuple(map(entry_of, row["entries"])),
+        frozenset(row["further_entries"]),
+        {asset.id: asset for asset in map(asset_of, row["assets"])},
+        frozenset(row["trashed_by_us"]),
+        frozenset(row["deleted"]),
+        row["owner_active"],
+        row["trash_enabled"],
+    )
