@@ -99,6 +99,20 @@ where owner_id = $1
 order by substring(path, 1, 1000), path
 limit $3
 
+-- name: record_digest
+-- What a scan compares, of as many records as a page has, without fetching them. $1 owner, $2 after this path, $3 rows.
+select sha256(string_agg(
+  path || '\x00'::bytea || int8send(size) || int8send(mtime_ns) || int8send(ctime_ns) || int8send(inode)
+  || case when racy then '\x01'::bytea else ''::bytea end, ''::bytea)) as digest
+from (
+  select path, size, mtime_ns, ctime_ns, inode, racy
+  from immich_dbsync_v1.records
+  where owner_id = $1
+    and substring(path, 1, 1000) >= substring($2::bytea, 1, 1000) and path > $2
+  order by substring(path, 1, 1000), path
+  limit $3
+) page
+
 -- name: content_page
 -- The same with what each file should hold. $1 owner, $2 after this path, $3 rows.
 select path, size, mtime_ns, ctime_ns, inode, racy, xxh3, damaged

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from immich_dbsync.core.names import valid_path
-from immich_dbsync.disk.at import GONE, is_regular, make_directory_at, open_directory_at, rename_at, status_at
+from immich_dbsync.disk.at import GONE, is_regular, make_directory_at, open_directory_at, rename_at, stat_of, status_at
 from immich_dbsync.disk.errors import Changed, OtherDevice, QuarantineUnsafe
 from immich_dbsync.disk.marker import STATE, open_state
 from immich_dbsync.disk.moving import look, move, numbered, restored, xxh3_of_looked
@@ -174,11 +174,11 @@ def entries(root: Root) -> Iterator[tuple[bytes, RelPath, Stat]]:
 
     The path is the mirrored one without a ``~2`` that made its name unique; of a name cut to fit, the rest is lost.
     """
-    for found in Walk(root, None, STATE + b"/" + QUARANTINE):
-        location = found.path.split(b"/", 2)[2]
+    for found, status in Walk(root, None, STATE + b"/" + QUARANTINE):
+        location = found.split(b"/", 2)[2]
         day, _, path = location.partition(b"/")
         if path and _DAY.fullmatch(day.decode("ascii", "replace")):
-            yield location, RelPath(_NUMBER.sub(b"", path)), found.stat
+            yield location, RelPath(_NUMBER.sub(b"", path)), stat_of(status)
 
 
 def _open_target(root: Root, location: bytes) -> tuple[bytes, int]:

@@ -16,6 +16,8 @@ from immich_dbsync.store.records import Store
 
 log = structlog.get_logger()
 
+_AHEAD = 1000  # synced files counted beyond what bears on the answer, so that the next answers need no count
+_COUNTED_S = 10.0  # for which a count is believed: what left the records other than by a deletion is not subtracted
 _ACTIONS = {Direction.FOLDER: "trash", Direction.IMMICH: "quarantine"}
 """What the history calls a deletion that went this way."""
 
@@ -43,6 +45,7 @@ class Guard:
         self.owner, self.holds = owner, holds
         self._limits, self._clock = limits, clock
         self._past: dict[Direction, deque[_Past]] = {direction: deque() for direction in Direction}
+        self._synced, self._counted_at = 0, float("-inf")  # at least so many files are synced
 
     async def remember(self, store: Store) -> None:
         """Take up what an instance before this one did in the last minute."""
@@ -54,6 +57,8 @@ class Guard:
     def note(self, direction: Direction, paths: Collection[RelPath], *, held: bool = False) -> None:
         """These deletions were carried out, or put on hold."""
         self._past[direction].extend(_Past(self._clock(), path, held) for path in paths)
+        if not held:
+            self._synced -= len(paths)
 
     def few(self, direction: Direction, count: int) -> bool:
         """Whether so many more deletions can't be too many, so that nobody has to be asked."""
@@ -90,7 +95,14 @@ class Guard:
             return False
         carried_out = sum(not each.held for each in past)  # has no record any more, and was synced before
         most = max(limits.enough(total) - carried_out, 0)
-        return limits.exceeded(total, await self.holds.synced(self.owner, most) + carried_out)
+        return limits.exceeded(total, await self._at_least(most) + carried_out)
+
+    async def _at_least(self, most: int) -> int:
+        """How many files the owner has synced, as far as more than ``most`` make no difference."""
+        now = self._clock()
+        if self._synced < most or now - self._counted_at > _COUNTED_S:
+            self._synced, self._counted_at = await self.holds.synced(self.owner, most + _AHEAD), now
+        return self._synced
 
     async def open(self, direction: Direction, why: Why) -> int:
         """The hold that deletions of this pass belong to."""

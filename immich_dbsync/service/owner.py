@@ -121,10 +121,10 @@ class OwnerSync:
         ``more``: and to others, which are known to the database and are told of next.
         """
         news = [asset for asset in assets if asset not in self.queues.requesting]
-        if not (more or self.guard.few(Direction.IMMICH, len(news))):
-            await self.judge_lost(news)
-        elif more:
+        if more:
             await self.judge_lost(None)
+        elif len(news) > LOOK:  # else all are judged together as it is
+            await self.judge_lost(news)
         stuck: set[AssetId] = set()
         for start in range(0, len(news), LOOK):
             stuck |= await self.look(assets=news[start : start + LOOK])

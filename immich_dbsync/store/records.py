@@ -145,6 +145,16 @@ class Store:
         """The records at these paths."""
         return {record.path: record for record in map(record_of, await self._fetch("records_at", owner, list(paths)))}
 
+    async def record_digest(self, owner: OwnerId, after: bytes, limit: int) -> bytes | None:
+        """SHA-256 over up to ``limit`` records after one path, in byte order of their paths; None where there is none.
+
+        For each record: its path, a zero byte, then size, mtime, ctime and inode in eight bytes, the highest first. One
+        that is racy has a byte more, so that nothing equals it.
+        """
+        rows = await self._fetch("record_digest", owner, after, limit)
+        digest: bytes | None = rows[0]["digest"]
+        return digest
+
     async def record_page(self, owner: OwnerId, after: bytes, before: bytes | None, limit: int) -> list[Listed]:
         """Up to ``limit`` records in byte order of their paths, after one path and before another (None: no end)."""
         rows = _before(before, await self._fetch("record_page", owner, after, limit))

@@ -88,7 +88,7 @@ async def summary(sync: Harness) -> dict[str, Any]:
         )
         return dict(json.loads(found)) if found else None
 
-    found = await until(check)
+    found = await until(check, seconds=60)
     assert found is not None
     return found
 

@@ -43,7 +43,7 @@ def put(root: Root, *paths: str, content: bytes = b"1") -> None:
 
 
 def paths(found: Walk) -> list[bytes]:
-    return [each.path for each in found]
+    return [path for path, _ in found]
 
 
 NAMES = st.binary(min_size=1, max_size=3).filter(lambda name: not set(name) & set(b"/\0") and name not in {b".", b".."})
@@ -69,7 +69,7 @@ def test_the_order_is_that_of_the_whole_paths_bytes(tree: list[list[bytes]]) -> 
             assert paths(walk(root, rules)) == sorted(wanted)
             chunked, again = walk(root, rules), []
             while chunk := chunked.take(2):
-                again += [each.path for each in chunk]
+                again += [path for path, _ in chunk]
             assert again == sorted(wanted)
 
 
@@ -143,10 +143,10 @@ def deep(root: Root, name: bytes, count: int) -> None:
 def test_deeper_than_there_are_descriptors(root: Root) -> None:
     deep(root, b"d" * 7, 500)
     before, most, deepest, count = descriptors(), 0, b"", 0
-    for each in walk(root, RULES):
+    for each, _ in walk(root, RULES):
         count += 1
         most = max(most, descriptors())
-        deepest = max(deepest, each.path, key=len)
+        deepest = max(deepest, each, key=len)
     assert count == 500
     assert len(deepest) == 500 * 8 + 5
     assert most - before <= 18
@@ -167,12 +167,12 @@ def test_a_chain_without_end_is_cut_and_not_taken_for_deleted(root: Root) -> Non
 def test_what_vanishes_or_turns_into_a_link_meanwhile_is_no_error(root: Root) -> None:
     put(root, "a.jpg", "b.jpg", "c/x.jpg", "d/x.jpg", "e.jpg")
     found = iter(ending := walk(root, RULES))
-    assert next(found).path == b"a.jpg"
+    assert next(found)[0] == b"a.jpg"
     (root.path / "b.jpg").unlink()
     shutil.rmtree(root.path / "c")
     shutil.rmtree(root.path / "d")
     (root.path / "d").symlink_to("/")
-    assert [each.path for each in found] == [b"e.jpg"]
+    assert [path for path, _ in found] == [b"e.jpg"]
     assert not ending.unreadable
 
 
@@ -180,10 +180,10 @@ def test_a_folder_exchanged_on_the_way_back_counts_as_unreadable(root: Root, mon
     monkeypatch.setattr(walking, "_OPEN", 1)
     put(root, "a/b/c/x.jpg", "a/b/y.jpg", "other/z.jpg")
     found = iter(ending := walk(root, RULES))
-    assert next(found).path == b"a/b/c/x.jpg"
+    assert next(found)[0] == b"a/b/c/x.jpg"
     (root.path / "a/b").rename(root.path / "a/old")
     (root.path / "other").rename(root.path / "a/b")
-    assert [each.path for each in found] == []
+    assert [path for path, _ in found] == []
     assert ending.unreadable == {b"a/b"}
 
 

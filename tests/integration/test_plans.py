@@ -125,6 +125,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "store/owner_scanned": (f.owner, "{}", "rules"),
         "store/owner_summary": (f.owner, f.now, "{}"),
         "store/records_at": (f.owner, f.paths),
+        "store/record_digest": (f.owner, b"Camera/100/", 500),
         "store/record_page": (f.owner, b"Camera/100/", 500),
         "store/content_page": (f.owner, b"Camera/100/", 500),
         "store/record_upsert": (f.owner, *upsert, nothing, nothing, nothing, f.numbers),

@@ -1,8 +1,11 @@
 """A scan: folder and records as two streams, of which only the differences come out."""
 
+import dataclasses
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import patch
 from uuid import uuid4
 
 import asyncpg
@@ -56,6 +59,27 @@ async def test_unchanged_tree_gives_nothing(tmp_path: Path, store: Store) -> Non
     found, tally = await compare(tmp_path, store)
     assert found == []
     assert (tally.files, tally.new, tally.changed, tally.gone) == (50, 0, 0, 0)
+
+
+async def test_of_a_page_that_agrees_no_record_is_fetched(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "PAGE", 10)
+    paths = sorted(put(tmp_path, f"{n:02}.jpg") for n in range(55))
+    await remember(tmp_path, store, paths)
+    fetched: list[bytes] = []
+
+    async def counted(owner: OwnerId, after: bytes, before: bytes | None, limit: int) -> list[Listed]:
+        fetched.append(after)
+        return await Store.record_page(store, owner, after, before, limit)
+
+    monkeypatch.setattr(store, "record_page", counted)
+    assert (await compare(tmp_path, store))[0] == []
+    assert fetched == [paths[49]]  # the last page: records may follow its files
+    fetched.clear()
+    await remember(tmp_path, store, [paths[33]], racy=True)
+    assert (await compare(tmp_path, store))[0] == [paths[33]]
+    assert fetched == [paths[29], paths[49]]
 
 
 async def test_new_changed_gone_and_racy_come_in_byte_order(
@@ -118,15 +142,20 @@ class Pages:
         page = [one for one in self.listed if one.path > after and (before is None or one.path < before)]
         return page[:limit]
 
+    async def record_digest(self, owner: OwnerId, after: bytes, limit: int) -> bytes | None:
+        page = await self.record_page(owner, after, None, limit)
+        told = [b"%b\0" % one.path + b"".join(n.to_bytes(8) for n in dataclasses.astuple(one.stat)) for one in page]
+        return hashlib.sha256(b"".join(told)).digest() if told else None
+
 
 names = st.sampled_from(["a", "b", "a-", "a.", "a0", "B"])
 trees = st.sets(st.builds("/".join, st.lists(names, min_size=1, max_size=3)), max_size=8)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(on_disk=trees, recorded=trees)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(on_disk=trees, recorded=trees, page=st.integers(1, 4))
 async def test_differences_are_those_of_the_two_sets(
-    tmp_path_factory: pytest.TempPathFactory, on_disk: set[str], recorded: set[str]
+    tmp_path_factory: pytest.TempPathFactory, on_disk: set[str], recorded: set[str], page: int
 ) -> None:
     folder = tmp_path_factory.mktemp("tree")
     present = {path + ".jpg" for path in on_disk}
@@ -140,5 +169,6 @@ async def test_differences_are_those_of_the_two_sets(
         listed.sort(key=lambda one: one.path)
         tally = Tally()
         pages: object = Pages(listed)
-        found = [p async for p in differences(root, RULES, pages, OWNER, tally=tally)]  # type: ignore[arg-type]
+        with patch.object(scan, "PAGE", page):
+            found = [p async for p in differences(root, RULES, pages, OWNER, tally=tally)]  # type: ignore[arg-type]
     assert found == sorted(path.encode() for path in present ^ known)

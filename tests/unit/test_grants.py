@@ -19,7 +19,11 @@ _VERBS = {
 
 def statements() -> dict[str, str]:
     """What the service and the commands run, without comments."""
-    found = {f"{file}.{name}": text for file in ("store", "holds", "immich") for name, text in sql.blocks(file).items()}
+    found = {
+        f"{file}.{name}": text
+        for file in ("store", "holds", "immich", "view")
+        for name, text in sql.blocks(file).items()
+    }
     found["heartbeat"] = sql.block("schema/catalog", "heartbeat")
     return {name: re.sub(r"--.*", "", text) for name, text in found.items()}
 
