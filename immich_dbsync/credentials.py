@@ -41,8 +41,12 @@ def masked_url(url: str) -> str:
         return MASK
     name, colon, _password = user.partition(":")
     netloc = f"{name}{colon}{MASK if colon else ''}{at}{host}"
-    query = [(key, MASK if "password" in key.lower() else value) for key, value in parse_qsl(parts.query)]
+    query = [(key, MASK if _is_secret(key) else value) for key, value in parse_qsl(parts.query)]
     return urlunsplit((parts.scheme, netloc, parts.path, urlencode(query, safe="/*"), ""))
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in ("pass", "pwd", "secret", "token", "key"))
 
 
 def size(path: Path) -> int:

@@ -30,6 +30,9 @@ ACTIONS = (
     "refused",
     "hold",
     "drop",
+    "release",
+    "damaged",
+    "repaired",
 )
 """What is counted from nought, so that the first is seen to come; others count from their first."""
 

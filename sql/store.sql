@@ -182,10 +182,14 @@ select id, location from immich_dbsync_v1.quarantine where owner_id = $1
 
 -- name: entry_add
 -- $1 owner, $2 paths, $3 locations, $4 sizes, $5 mtimes, $6 inodes, $7 xxh3, $8 sha1, $9 asset ids
--- $10 whether the records at these paths end with it.
+-- $10 whether the records at these paths end with it, $11 causes. The history tells of each.
 with ended as (
   delete from immich_dbsync_v1.records
   where $10::boolean and owner_id = $1 and sha256(path) in (select sha256(p) from unnest($2::bytea[]) p)
+),
+told as (
+  insert into immich_dbsync_v1.history (owner_id, action, path, asset_id, cause)
+  select $1, 'quarantine', * from unnest($2::bytea[], $9::uuid[], $11::text[])
 )
 insert into immich_dbsync_v1.quarantine
   (owner_id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id)

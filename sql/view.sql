@@ -4,7 +4,8 @@
 -- name: view
 -- $1 owner, $2 paths, $3 asset ids, $4 checksums, $5 inodes, $6 ids of quarantine entries.
 --
--- One row, with an array of rows for each kind of thing. Everything is looked up by itself (offset 0), along the one
+-- One row: an array for each column of the records, then of the quarantined files and of the assets, all null where there
+-- is none; that is read in a quarter of the time that arrays of rows take. Everything is looked up by itself (offset 0), along the one
 -- index that answers it, and whose it is is asked afterwards: a plan that was made while the tables were empty is right
 -- for full ones, too. Each step costs a deletion some time, be there little to do or nothing: what can be is done once.
 with entry as materialized (
@@ -81,17 +82,7 @@ found as materialized (
   where a."ownerId" = $1 and a."libraryId" is null
 ),
 gone as materialized (select id from wanted where id not in (select id from found))
-select
-  array(
-    select row(path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id, problem, hold_id, damaged,
-               (select h.decision from immich_dbsync_v1.holds h where h.id = record.hold_id))
-    from record
-  ) as records,
-  array(
-    select row(id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id, superseded, gone,
-               (extract(epoch from quarantined_at) * 1000000000)::bigint)
-    from entry
-  ) as entries,
+select r.*, e.*, a.*,
   -- What else lies in quarantine for the assets of these records.
   array(
     select q.id from wanted cross join lateral (
@@ -99,28 +90,6 @@ select
     ) q
     where q.owner_id = $1 and q.id not in (select id from entry)
   ) as further_entries,
-  -- And the stills of the live photos whose videos are among them. The last: in the trash by our own request, and nobody
-  -- restored and trashed it again since. (A request may take as long as its time-out; the clocks of Immich and PostgreSQL
-  -- may differ by a moment.)
-  array(
-    select row(a.id, a.checksum, a.status::text, (extract(epoch from a."createdAt") * 1000000000)::bigint,
-               (extract(epoch from a."deletedAt") * 1000000000)::bigint, a.visibility::text = 'hidden',
-               a."livePhotoVideoId",
-               a.status::text = 'trashed' and exists (
-                 select from immich_dbsync_v1.trash_requests t
-                 where t.asset_id = a.id and t.owner_id = $1
-                   and a."deletedAt" between t.requested_at - interval '2 s' and t.requested_at + interval '6 min'
-               ))
-    from (
-      select * from found
-      union all
-      select s.* from found cross join lateral (
-        select id, "ownerId", "libraryId", checksum, status, "createdAt", "deletedAt", visibility, "livePhotoVideoId"
-        from public.asset where "livePhotoVideoId" = found.id offset 0
-      ) s
-      where s."ownerId" = $1 and s."libraryId" is null
-    ) a
-  ) as assets,
   -- Rows that are gone and of which our own trigger or Immich's audit (which forgets after 31 days) saw the deletion.
   array(
     select e.asset_id from gone cross join lateral (
@@ -141,3 +110,37 @@ select
   coalesce(
     (select (value #>> '{trash,enabled}')::boolean from public.system_metadata where key = 'system-config'), true
   ) as trash_enabled
+from (
+  select array_agg(path), array_agg(size), array_agg(mtime_ns), array_agg(ctime_ns), array_agg(inode), array_agg(racy),
+         array_agg(xxh3), array_agg(sha1), array_agg(asset_id), array_agg(problem), array_agg(hold_id),
+         array_agg(damaged),
+         array_agg((select h.decision from immich_dbsync_v1.holds h where h.id = record.hold_id))
+  from record
+) r cross join (
+  select array_agg(id), array_agg(path), array_agg(location), array_agg(size), array_agg(mtime_ns), array_agg(inode),
+         array_agg(xxh3), array_agg(sha1), array_agg(asset_id), array_agg(superseded), array_agg(gone),
+         array_agg((extract(epoch from quarantined_at) * 1000000000)::bigint)
+  from entry
+) e cross join (
+  -- With the stills of the live photos whose videos are among them. The last: in the trash by our own request, and nobody
+  -- restored and trashed it again since. (A request may take as long as its time-out; the clocks of Immich and PostgreSQL
+  -- may differ by a moment.)
+  select array_agg(a.id), array_agg(a.checksum), array_agg(a.status::text),
+         array_agg((extract(epoch from a."createdAt") * 1000000000)::bigint),
+         array_agg((extract(epoch from a."deletedAt") * 1000000000)::bigint),
+         array_agg(a.visibility::text = 'hidden'), array_agg(a."livePhotoVideoId"),
+         array_agg(a.status::text = 'trashed' and exists (
+           select from immich_dbsync_v1.trash_requests t
+           where t.asset_id = a.id and t.owner_id = $1
+             and a."deletedAt" between t.requested_at - interval '2 s' and t.requested_at + interval '6 min'
+         ))
+  from (
+    select * from found
+    union all
+    select s.* from found cross join lateral (
+      select id, "ownerId", "libraryId", checksum, status, "createdAt", "deletedAt", visibility, "livePhotoVideoId"
+      from public.asset where "livePhotoVideoId" = found.id offset 0
+    ) s
+    where s."ownerId" = $1 and s."libraryId" is null
+  ) a
+) a

@@ -1,7 +1,6 @@
 """What every command needs: settings, and errors as one line and an exit code."""
 
 import asyncio
-import difflib
 import json
 import os
 import sys
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError
+from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError, did_you_mean
 from immich_dbsync.service.listener import LOST, connect, reason, right_missing
 from immich_dbsync.service.logs import printable
 from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file, names_of
@@ -72,7 +71,7 @@ def refuse_unknown_variables() -> None:
     known.add(CONFIG_VARIABLE)
     for variable in os.environ:
         if variable.startswith(PREFIX) and variable not in known:
-            raise SettingsError(f"There is no setting {variable}.{_hint(variable, known)}")
+            raise SettingsError(f"There is no setting {variable}.{did_you_mean(variable, known)}")
 
 
 def refuse_unknown_keys() -> None:
@@ -89,18 +88,20 @@ def refuse_unknown_keys() -> None:
     known = {name for field in Settings.model_fields for name in names_of(field)}
     for key in keys:
         if key not in known:
-            raise SettingsError(f"There is no setting {key!r}, which {file} has.{_hint(key, known)}")
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"There is no setting {key!r}, which {file} has.{did_you_mean(key, known)}")
 
 
 def run_async(work: Coroutine[None, None, T]) -> T:
     """Run one command's work; errors of the database become ours."""
-    try:
+    with errors_of_ours():
         return asyncio.run(work)
+
+
+@contextmanager
+def errors_of_ours() -> Iterator[None]:
+    """Have what PostgreSQL says raised as what a user can do about it."""
+    try:
+        yield
     except asyncpg.InsufficientPrivilegeError as error:
         raise right_missing(error) from error
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from immich_dbsync.cli.common import AsJson, console_errors, database, load_settings, print_json, print_table, run_async
-from immich_dbsync.errors import NoSuchFile
+from immich_dbsync.errors import NoSuchFile, did_you_mean
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.logs import printable
 from immich_dbsync.service.whom import find_owner, within
@@ -20,6 +20,7 @@ app = typer.Typer(add_completion=False)
 _AGE = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SHOWN = 50
+_KNOWN = 1000  # latest lines whose paths are suggested for a mistyped one
 
 
 def since_when(text: str, now: datetime) -> datetime:
@@ -64,7 +65,9 @@ def show(
         ]
         print_table(("time", "user", "done", "path", "why"), rows)
         if not rows and path:
-            raise NoSuchFile(f"The history has nothing of {path!r}.")
+            known = run_async(_lines(load_settings(), user, "", None, _KNOWN))
+            near = did_you_mean(path, {printable(done.path) for _, done in known if done.path is not None})
+            raise NoSuchFile(f"The history has nothing of {path!r}.{near}")
         if not rows:
             typer.echo("Nothing was done yet, or not since then.", err=True)
 

@@ -1,6 +1,5 @@
 """The command ``immich-dbsync`` and its sub-commands, one module each, loaded when it is asked for."""
 
-import difflib
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +8,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from immich_dbsync import __version__
+from immich_dbsync.errors import did_you_mean
 
 COMMANDS = (
     "run",
@@ -36,8 +36,7 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
-            near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
-            ctx.fail(f"No such command {cmd_name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+            ctx.fail(f"No such command {cmd_name!r}.{did_you_mean(cmd_name, COMMANDS, repr)}")
         command = get_command(import_module(f"immich_dbsync.cli.{cmd_name}_cmd").app)
         command.name = cmd_name
         return command

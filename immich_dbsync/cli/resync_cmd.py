@@ -4,6 +4,9 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import asyncpg
 import typer
@@ -25,8 +28,16 @@ from immich_dbsync.core.actions import (
     Upload,
 )
 from immich_dbsync.disk.root import Root
-from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, RootUnusable, ServerUnreachable
+from immich_dbsync.errors import (
+    NEEDS_SOMEBODY,
+    KeyRefused,
+    NoSuchFile,
+    RootUnusable,
+    ServerUnreachable,
+    did_you_mean,
+)
 from immich_dbsync.immich.library import Library
+from immich_dbsync.model import RelPath
 from immich_dbsync.service.accounts import Account, accounts
 from immich_dbsync.service.gate import unreachable
 from immich_dbsync.service.listener import connect
@@ -39,6 +50,7 @@ from immich_dbsync.service.scan import Tally
 from immich_dbsync.service.whom import chosen, placed
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.records import Store
+from immich_dbsync.store.state import installed
 
 app = typer.Typer(add_completion=False)
 
@@ -75,7 +87,43 @@ async def _whose(
         raise KeyRefused(problems[0] + ".")
     for problem in problems:
         typer.echo(f"immich-dbsync: {problem}.", err=True)
-    return placed(chosen(found, user), settings.require_sync_root(), path)
+    chosen_ones, inside = placed(chosen(found, user), settings.require_sync_root(), path)
+    roots = [settings.require_sync_root() / str(account.owner.id) for account in chosen_ones]
+    if inside and not await _known(pool, chosen_ones, roots, inside):
+        near = did_you_mean(os.fsdecode(inside), (name for root in roots for name in _beside(root, inside)))
+        raise NoSuchFile(f"Nothing is or was at {path!r}.{near}")
+    return chosen_ones, inside
+
+
+async def _known(
+    pool: "asyncpg.Pool[asyncpg.Record]", found: Sequence[Account], roots: Sequence[Path], inside: bytes
+) -> bool:
+    """Whether something is at this path of one of these folders, or was when it was last looked at."""
+    if any(map(partial(_may_have, inside), roots)):
+        return True
+    store, path = Store(pool), RelPath(inside)
+    with installed():
+        for account in found:
+            if await store.records_at(account.owner.id, [path]) or await store.folders(account.owner.id, [path]):
+                return True
+    return False
+
+
+def _may_have(inside: bytes, root: Path) -> bool:
+    """Whether something is at this path below the root; a folder that is on another host is looked at there."""
+    return os.path.lexists(root / os.fsdecode(inside)) or not root.is_dir()
+
+
+def _beside(root: Path, inside: bytes) -> list[str]:
+    """What is in the folder in which the path's first component that is missing would be."""
+    folder = root
+    for name in os.fsdecode(inside).split("/"):
+        if not (folder / name).is_dir():
+            break
+        folder /= name
+    with suppress(OSError):
+        return [str(entry.relative_to(root)) for entry in folder.iterdir()]
+    return []
 
 
 # --- for real ---

@@ -11,7 +11,6 @@ import os
 import random
 import sys
 from collections.abc import Mapping, MutableMapping
-from difflib import get_close_matches
 from pathlib import Path
 
 import structlog
@@ -19,7 +18,7 @@ import typer
 
 from immich_dbsync.cli import main as command_line
 from immich_dbsync.cli.common import console_errors, load_settings
-from immich_dbsync.errors import SettingsError
+from immich_dbsync.errors import SettingsError, did_you_mean
 from immich_dbsync.service import logs
 from immich_dbsync.service.gate import PROBE, unreachable
 from immich_dbsync.settings import PREFIX, Settings
@@ -48,8 +47,7 @@ def parse(document: str) -> tuple[dict[str, str], bool]:
     known = [name.replace("_", "-") for name in Settings.model_fields if not name.startswith("db_")] + [_ENABLED]
     for name in options:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            meant = f" Did you mean {_GROUP}.{near[0]}?" if near else ""
+            meant = did_you_mean(name, known, f"{_GROUP}.{{}}".format)
             raise SettingsError(f"There is no option {_GROUP}.{name}.{meant}")
     enabled = options.pop(_ENABLED, False)
     if not isinstance(enabled, bool):

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from immich_dbsync.cli.common import database, plain, run_async
+from immich_dbsync.cli.common import database, errors_of_ours, plain, run_async
 from immich_dbsync.cli.overview import Line, look
+from immich_dbsync.errors import DbsyncError
 from immich_dbsync.service.logs import printable
 from immich_dbsync.settings import Settings
 from immich_dbsync.store import install
@@ -86,9 +87,20 @@ class _Looks:
         self._settings = settings
         self._verified_at = float("-inf")
         self._differences: list[str] = []
+        self._last: _View | None = None
 
     async def look(self) -> _View:
-        """How it is now. Raises as ``status``."""
+        """How it is now. Raises as ``status``, but only at first: what fails later is told, and may end."""
+        try:
+            with errors_of_ours():
+                self._last = await self._look()
+        except DbsyncError as error:
+            if self._last is None:
+                raise
+            return replace(self._last, verdict=Verdict(Mood.NEEDS_YOU, str(error), "immich-dbsync doctor"))
+        return self._last
+
+    async def _look(self) -> _View:
         url = self._settings.require_database_url()
         if time.monotonic() - self._verified_at > _VERIFY_S:
             report = await asyncio.to_thread(install.verify, url)

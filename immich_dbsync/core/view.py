@@ -19,6 +19,7 @@ class View:
 
     files: Mapping[RelPath, File] = field(default_factory=dict)  # on disk now
     records: Mapping[RelPath, Record] = field(default_factory=dict)
+    damaged: tuple[Record, ...] = ()  # those of the records whose files were found to hold other bytes
     assets: Mapping[AssetId, Asset] = field(default_factory=dict)
     deleted: frozenset[AssetId] = frozenset()  # rows that are gone and of which an event or the audit says: deleted
     trashed_by_us: frozenset[AssetId] = frozenset()  # in the trash because their files were missing, by our request

@@ -128,12 +128,8 @@ class Root:
 
     def stats(self, paths: Iterable[RelPath]) -> dict[RelPath, Stat | OSError | None]:
         """What ``stat`` returns for each of these paths, or raises; a folder is opened once for all that lie in it."""
-        folders: dict[bytes, list[tuple[RelPath, bytes]]] = {}
-        for path in paths:
-            folder, _, name = valid_path(path).rpartition(b"/")
-            folders.setdefault(folder, []).append((path, name))
         found: dict[RelPath, Stat | OSError | None] = {}
-        for folder, members in folders.items():
+        for folder, members in _by_folder(paths).items():
             try:
                 parent = self.open_directory(folder)
             except OSError as error:
@@ -154,18 +150,20 @@ class Root:
             return None
         return stat_of(status) if status.st_dev == self.device else OtherDevice(path)
 
-    def absent(self, path: RelPath) -> bool:
-        """Whether nothing at all is at ``path``, no folder or link either; False where that can't be told."""
-        try:
-            parent, name = self.open_parent(path)
-        except OSError as error:
-            return error.errno in GONE
-        try:
-            return status_at(parent, name) is None
-        except OSError:
-            return False
-        finally:
-            os.close(parent)
+    def absent(self, paths: Iterable[RelPath]) -> set[RelPath]:
+        """At which of these paths nothing at all is, no folder or link either, as far as that can be told."""
+        found: set[RelPath] = set()
+        for folder, members in _by_folder(paths).items():
+            try:
+                parent = self.open_directory(folder)
+            except OSError as error:
+                found |= {path for path, _ in members} if error.errno in GONE else set()
+                continue
+            try:
+                found |= {path for path, name in members if _is_absent(parent, name)}
+            finally:
+                os.close(parent)
+        return found
 
     def born(self, path: RelPath) -> int | None:
         """When the inode at ``path`` was made, in nanoseconds since 1970; None where that is not to be had."""
@@ -185,6 +183,22 @@ class Root:
         except OSError:
             return False
         return stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) == (self.device, self.inode)
+
+
+def _by_folder(paths: Iterable[RelPath]) -> dict[bytes, list[tuple[RelPath, bytes]]]:
+    """The paths and their last components, by the folder that they lie in."""
+    folders: dict[bytes, list[tuple[RelPath, bytes]]] = {}
+    for path in paths:
+        folder, _, name = valid_path(path).rpartition(b"/")
+        folders.setdefault(folder, []).append((path, name))
+    return folders
+
+
+def _is_absent(parent: int, name: bytes) -> bool:
+    try:
+        return status_at(parent, name) is None
+    except OSError:
+        return False
 
 
 def _open_reading(parent: int, name: bytes, path: RelPath) -> int:

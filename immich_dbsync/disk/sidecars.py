@@ -1,6 +1,8 @@
 """The ``.xmp`` files beside a picture: ``IMG.jpg.xmp``, or ``IMG.xmp`` for all pictures of that stem."""
 
 import os
+from collections.abc import Iterable
+from itertools import chain
 
 from immich_dbsync.core.names import NameRules
 from immich_dbsync.disk.errors import NotTaken
@@ -22,16 +24,25 @@ def candidates(path: RelPath) -> tuple[RelPath, ...]:
 def sidecars(root: Root, path: RelPath) -> list[RelPath]:
     """The sidecars there are of the picture at this path, the one to upload first. Blocks."""
     stats = root.stats(candidates(path))
-    return [found for found, stat in stats.items() if isinstance(stat, Stat) and 0 < stat.size <= LARGEST]
+    return [found for found, stat in stats.items() if _counts(stat)]
 
 
-def left_behind(root: Root, path: RelPath, names: NameRules) -> list[RelPath]:
-    """The sidecars that belong to no picture any more once the one at this path is gone. Blocks."""
-    name = path.rpartition(b"/")[2]
-    there = sidecars(root, path)
-    own = [found for found in there if found.rpartition(b"/")[2].startswith(name + b".")]
-    shared = [found for found in there if found not in own]
-    return own + shared if shared and not _has_siblings(root, path, names) else own
+def left_behind(root: Root, paths: Iterable[RelPath], names: NameRules) -> dict[RelPath, RelPath]:
+    """The sidecars that belong to no picture now that those at these paths are gone: each to its picture. Blocks."""
+    beside = {path: candidates(path) for path in paths}
+    stats = root.stats(chain.from_iterable(beside.values()))
+    left: dict[RelPath, RelPath] = {}
+    for path, possible in beside.items():
+        there = [candidate for candidate in possible if _counts(stats[candidate])]
+        own = [found for found in there if found.startswith(path + b".")]
+        left |= dict.fromkeys(own, path)
+        if len(there) > len(own) and not _has_siblings(root, path, names):
+            left |= {found: path for found in there if found not in left}
+    return left
+
+
+def _counts(stat: Stat | OSError | None) -> bool:
+    return isinstance(stat, Stat) and 0 < stat.size <= LARGEST
 
 
 def read(root: Root, path: RelPath) -> bytes | None:

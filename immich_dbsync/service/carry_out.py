@@ -43,17 +43,18 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def take_sidecars(batch: QuarantineBatch, root: Root, path: RelPath, asset: AssetId, names: NameRules) -> list[Entry]:
-    """Move the sidecars of a picture that was quarantined after it; their entries. Blocks."""
+def take_sidecars(batch: QuarantineBatch, root: Root, pictures: Sequence[Entry], names: NameRules) -> list[Entry]:
+    """Move the sidecars of pictures that were quarantined after them; their entries. Blocks."""
     taken = []
-    for sidecar in left_behind(root, path, names):
+    assets = {entry.path: entry.asset_id for entry in pictures}
+    for sidecar, picture in left_behind(root, assets, names).items():
         try:
             hashed = hash_file(root, sidecar, largest=LARGEST)
             moved = batch.take(sidecar, hashed.stat, hashed.content.xxh3)
         except (*_REFUSED, ChangedWhileRead) as error:
             log.warning("quarantine.refused", path=sidecar, reason=str(error))
         else:
-            taken.append(Entry(0, sidecar, moved.location, moved.stat, hashed.content, asset))
+            taken.append(Entry(0, sidecar, moved.location, moved.stat, hashed.content, assets[picture]))
     return taken
 
 
@@ -88,7 +89,18 @@ class Hands:
         stat = view.files[path].stat
         hashed = self.known.identified.get(path)
         racy = hashed is not None and hashed.stat == stat and is_racy(stat, hashed.started_ns)
-        return Record(path, stat, content, asset_id, racy, problem, hold, _damage(view, path, content))
+        return Record(path, stat, content, asset_id, racy, problem, hold, self._damage(view, path, content))
+
+    @staticmethod
+    def _damage(view: View, path: RelPath, content: Content) -> Xxh3 | None:
+        """Other bytes than its content's that were found in the file, here or where it was before it was renamed; None
+        once it has been read again.
+        """
+        file = view.files[path]
+        if file.content is not None:
+            return None
+        same = (r for r in view.damaged if r.content == content and r.stat.same_file(file.stat))
+        return next((record.damaged for record in same), None)
 
     # --- our tables ---
 
@@ -150,16 +162,19 @@ class Hands:
 
     async def quarantine(self, view: View, actions: Sequence[Quarantine]) -> list[Quarantine]:
         """Rows 4 and 7: move files to quarantine after a last look; returns those that could not be moved."""
+        # Before the first goes: the watch may tell of it before the last has gone.
+        self.known.taken.update(action.path for action in actions)
         entries, failed = await to_the_end(self._quarantine, view, actions)
-        await self.store.add_entries(self.owner, entries)
+        self.known.taken.difference_update(action.path for action in failed)
+        whys = {action.path: action for action in actions}
+        if entries:
+            await self.store.add_entries(self.owner, entries, [_cause(whys.get(e.path)) for e in entries])
         self.known.taken.update(entry.path for entry in entries)
         _time(view, entries)
-        whys = {action.path: action for action in actions}
-        deeds = [Deed("quarantine", _cause(whys.get(e.path)), e.path, e.asset_id) for e in entries]
-        await self.store.remember(self.owner, deeds)
+        told = log.bind(owner=str(self.owner))
         for entry in entries:
             self.known.identified.pop(entry.path, None)
-            log.info("file.quarantined", owner=str(self.owner), path=entry.path, why=_cause(whys.get(entry.path)))
+            told.info("file.quarantined", path=entry.path, why=_cause(whys.get(entry.path)))
         self.guard.note(Direction.IMMICH, [e.path for e in entries if (a := whys.get(e.path)) and not a.approved])
         return failed
 
@@ -182,7 +197,7 @@ class Hands:
                     failed.append(action)
                 else:
                     entries.append(Entry(0, action.path, moved.location, moved.stat, action.content, action.asset_id))
-                    entries += take_sidecars(batch, self.root, action.path, action.asset_id, self._names)
+            entries += take_sidecars(batch, self.root, entries, self._names)
         return entries, failed
 
     # --- out of quarantine ---
@@ -195,8 +210,9 @@ class Hands:
         await self.store.upsert(self.owner, records, [entry.id for entry, _ in back])
         why = "its asset was restored in Immich"
         await self.store.remember(self.owner, [Deed("put back", why, r.path, e.asset_id) for e, r in back])
+        told = log.bind(owner=str(self.owner))
         for _, record in back:
-            log.info("file.put_back", owner=str(self.owner), path=record.path)
+            told.info("file.put_back", path=record.path)
         if ended:
             await self.store.drop_entries(self.owner, [entry.id for entry in ended])
         if kept:
@@ -279,18 +295,6 @@ class Hands:
 
 RELEASES = frozenset({Why.RELEASED, Why.PROTECTED, Why.KEPT_BY_POLICY, Why.REJECTED, Why.MOTION_PART, Why.EXCLUDED})
 """Row 13: the asset stays though its file is gone."""
-
-
-def _damage(view: View, path: RelPath, content: Content) -> Xxh3 | None:
-    """Other bytes than its content's that were found in the file, here or where it was before it was renamed; None once
-    it has been read again.
-    """
-    file = view.files[path]
-    if file.content is not None:
-        return None
-    records = view.records.values()
-    found = (r.damaged for r in records if r.damaged and r.content == content and r.stat.same_file(file.stat))
-    return next(found, None)
 
 
 def _time(view: View, entries: Sequence[Entry]) -> None:

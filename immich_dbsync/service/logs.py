@@ -28,6 +28,8 @@ def _counted(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.ty
 def printable(path: bytes) -> str:
     """A path for people: UTF-8 where it is that, every other byte and every control character escaped."""
     text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -45,6 +47,6 @@ def configure(form: Literal["auto", "json", "console"], level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )

@@ -142,6 +142,7 @@ class Observer:
         return View(
             files=files,
             records=now.records,
+            damaged=tuple(record for record in now.records.values() if record.damaged),
             assets=now.assets,
             deleted=now.deleted,
             trashed_by_us=now.trashed_by_us,

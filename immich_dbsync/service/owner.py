@@ -64,7 +64,7 @@ class OwnerSync:
         taken = paths & self.known.taken
         self.known.taken -= taken
         if taken:
-            paths -= await asyncio.to_thread(lambda: {path for path in taken if self.root.absent(path)})
+            paths -= await asyncio.to_thread(self.root.absent, taken)
         self.hint(paths)
 
     def scan(self, prefix: bytes = b"") -> None:

@@ -1,7 +1,9 @@
 """All that the database says at one moment of what bears on some paths, assets and quarantined files."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import asyncpg
 
@@ -42,7 +44,7 @@ async def snapshot(
     entries: Collection[int] = (),
 ) -> Snapshot:
     """What bears on these paths, assets, contents, inodes and quarantine entries of an owner. Never writes."""
-    row = await pool.fetchrow(
+    row: Any = await pool.fetchrow(
         sql.block("view", "view"),
         owner,
         list(paths),
@@ -51,14 +53,22 @@ async def snapshot(
         [signed(inode) for inode in inodes],
         list(entries),
     )
-    assert row is not None
+    columns = iter(row.values())
+    known = [record_of(each) for each in _rows(islice(columns, 13))]
+    quarantined = tuple(entry_of(each) for each in _rows(islice(columns, 12)))
+    there = [(asset_of(each), ours) for *each, ours in _rows(islice(columns, 8))]
     return Snapshot(
-        {record.path: record for record in map(record_of, row["records"])},
-        tuple(map(entry_of, row["entries"])),
+        {record.path: record for record in known},
+        quarantined,
         frozenset(row["further_entries"]),
-        {asset.id: asset for asset in (asset_of(columns) for *columns, _ in row["assets"])},
-        frozenset(columns[0] for *columns, ours in row["assets"] if ours),
+        {asset.id: asset for asset, _ in there},
+        frozenset(asset.id for asset, ours in there if ours),
         frozenset(row["deleted"]),
         row["owner_active"],
         row["trash_enabled"],
     )
+
+
+def _rows(columns: Iterable[Sequence[Any] | None]) -> Iterable[tuple[Any, ...]]:
+    """The rows that these columns make; none where the columns are null."""
+    return zip(*(column or () for column in columns), strict=True)

@@ -21,7 +21,7 @@ from immich_dbsync.immich.library import Library
 from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Stat
 from immich_dbsync.service.carry_out import take_sidecars, today
 from immich_dbsync.service.threads import to_the_end, while_wanted
-from immich_dbsync.store.records import Deed, Store
+from immich_dbsync.store.records import Store
 
 log = structlog.get_logger()
 
@@ -60,9 +60,8 @@ async def sweep(owner: OwnerId, root: Root, store: Store, library: Library, name
 async def _add(store: Store, owner: OwnerId, found: Sequence[Entry], *, end_records: bool) -> None:
     if not found:
         return
-    await store.add_entries(owner, found, end_records=end_records)
     why = "found in quarantine after a restart"
-    await store.remember(owner, [Deed("quarantine", why, entry.path, entry.asset_id) for entry in found])
+    await store.add_entries(owner, found, [why] * len(found), end_records=end_records)
     for entry in found:
         log.info("quarantine.found", owner=str(owner), path=entry.path)
 
@@ -83,7 +82,7 @@ async def _picture(root: Root, owner: OwnerId, library: Library, stray: _Stray, 
 
 def _sidecars(root: Root, entry: Entry, names: NameRules) -> list[Entry]:
     with QuarantineBatch(root, today()) as batch:
-        return take_sidecars(batch, root, entry.path, entry.asset_id, names)
+        return take_sidecars(batch, root, [entry], names)
 
 
 async def _orphans(root: Root, owner: OwnerId, store: Store, strays: Sequence[_Stray]) -> list[Entry]:

@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from immich_dbsync.core.names import valid_path
-from immich_dbsync.errors import KeyRefused, NoSuchUser, RootUnusable
+from immich_dbsync.errors import KeyRefused, NoSuchUser, RootUnusable, did_you_mean
 from immich_dbsync.immich.library import Owner
 from immich_dbsync.service.accounts import Account
 
@@ -47,8 +46,7 @@ def _named(owners: Sequence[Owner], user: str) -> list[Owner]:
 def _hint(owners: Sequence[Owner], user: str) -> str:
     """The nearest user, by whatever they were meant to be named."""
     names = {name.casefold(): owner for owner in owners for name in (owner.name, str(owner.id), owner.email) if name}
-    near = get_close_matches(user.casefold(), names, n=1)
-    return f" Did you mean {names[near[0]].email}?" if near else ""
+    return did_you_mean(user.casefold(), names, lambda near: names[near].email)
 
 
 def _emails(owners: Sequence[Owner]) -> str:

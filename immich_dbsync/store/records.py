@@ -207,8 +207,10 @@ class Store:
         """Every quarantined file that is known: its location to its entry's id."""
         return {row["location"]: row["id"] for row in await self._fetch("entry_locations", owner)}
 
-    async def add_entries(self, owner: OwnerId, entries: Sequence[Entry], *, end_records: bool = True) -> None:
-        """Write entries (the database gives them their ids) and end the records at their paths."""
+    async def add_entries(
+        self, owner: OwnerId, entries: Sequence[Entry], causes: Sequence[str], *, end_records: bool = True
+    ) -> None:
+        """Write entries (the database gives them ids) with the cause of each, and end the records at their paths."""
         await self._execute(
             "entry_add",
             owner,
@@ -221,7 +223,9 @@ class Store:
             [e.content.sha1 for e in entries],
             [e.asset_id for e in entries],
             end_records,
+            causes,
         )
+        DEEDS.labels(str(owner), "quarantine").inc(len(entries))
 
     async def drop_entries(self, owner: OwnerId, ids: Collection[int]) -> None:
         """End quarantine entries whose files are not there any more."""

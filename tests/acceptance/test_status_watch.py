@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -14,6 +15,7 @@ from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
 from tests.acceptance.commands import PROGRAM, Service, command, on_terminal, put
+from tests.faults.proxy import Proxy
 from tests.waiting import until
 
 pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
@@ -63,6 +65,23 @@ async def test_each_change_is_a_line_in_a_pipe(stage: Stage) -> None:
             await says(out, "no service syncs ada@example.org  → immich-dbsync run")
         told = (await asyncio.to_thread(out.read_text)).splitlines()
     assert all(first.split("\t")[1] != then.split("\t")[1] for first, then in pairwise(told))
+
+
+async def test_a_database_that_is_lost_is_told_and_waited_for(stage: Stage) -> None:
+    url = urlsplit(stage.database_url)
+    async with Proxy(Path(parse_qs(url.query)["host"][0], ".s.PGSQL.5432")) as proxy:
+        with Service(stage.environment(), stage.log) as service:
+            await service.until_logged("file.uploaded")
+            stage.settings["IMMICH_DBSYNC_DATABASE_URL"] = proxy.url(url.path.lstrip("/"))
+            with watching(stage) as out:
+                await says(out, "\tall in sync")
+                proxy.refusing = True
+                proxy.cut()
+                await says(out, "\tneeds you: ")
+                proxy.refusing = False
+                await until(lambda: asyncio.to_thread(lambda: out.read_text().count("\tall in sync") == 2), seconds=30)
+            told = await asyncio.to_thread(out.read_text)
+    assert "→ immich-dbsync doctor" in told.splitlines()[1]
 
 
 async def test_on_a_terminal_all_of_it_is_shown(stage: Stage) -> None:

@@ -511,8 +511,8 @@ async def test_a_file_of_five_gigabytes(library_url: str, immich_version: Immich
 async def test_a_hundred_thousand_files_in_one_burst(
     library_url: str, immich_version: ImmichVersion, report: Report
 ) -> None:
-    """Of a thousand contents, so that it is the files that are many and not what the server stores."""
-    contents = [picture("burst") for _ in range(1000)]
+    """Of ten thousand contents, so that it is the files that are many and not what the server stores."""
+    contents = [picture("burst") for _ in range(10_000)]
     async with rigged(library_url, immich_version) as rig:
         rig.start()
         await rig.scanned()
@@ -520,10 +520,10 @@ async def test_a_hundred_thousand_files_in_one_burst(
         def create() -> None:
             for folder in range(100):
                 (rig.folder / f"f{folder}").mkdir()
-                for number, content in enumerate(contents):
-                    path = rig.folder / f"f{folder}" / f"{number}.jpg"
-                    path.write_bytes(content)
-                    rig.wanted.files[f"f{folder}/{number}.jpg"] = content
+                for number in range(1000):
+                    content, name = contents[(folder % 10) * 1000 + number], f"f{folder}/{number}.jpg"
+                    (rig.folder / name).write_bytes(content)
+                    rig.wanted.files[name] = content
 
         await asyncio.to_thread(create)
         report.injected("folder: 100,000 files in one burst")

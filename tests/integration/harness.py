@@ -388,7 +388,7 @@ class Harness(Person):
         self.owner().scan()
         await self._after_scan(before)
 
-    async def idle(self, *, seconds: float = 15.0) -> None:
+    async def idle(self, *, seconds: float = 30.0) -> None:
         """Return when nothing is queued, waited for or under way, for any owner, and no event is left."""
 
         async def check() -> tuple[bool, str]:
@@ -436,7 +436,7 @@ class Harness(Person):
             self._busy()  # raises when the session has ended
             return await self._last_scan() != before
 
-        await until(scanned, seconds=15)
+        await until(scanned, seconds=60)
         await self.idle()
 
 

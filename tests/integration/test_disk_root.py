@@ -353,5 +353,5 @@ def test_absent_means_that_nothing_at_all_is_there(folder: Path, root: Root) -> 
     (folder / "folder.jpg").mkdir()
     (folder / "file").write_bytes(b"")
     there = [b"a/x.jpg", b"link.jpg", b"folder.jpg", b"file"]
-    assert not any(root.absent(RelPath(path)) for path in there)
-    assert all(root.absent(RelPath(path)) for path in (b"x.jpg", b"a/y.jpg", b"b/x.jpg", b"file/x.jpg"))
+    gone = {RelPath(path) for path in (b"x.jpg", b"a/y.jpg", b"b/x.jpg", b"file/x.jpg")}
+    assert root.absent([*(RelPath(path) for path in there), *gone]) == gone

@@ -110,6 +110,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
     """The arguments of every statement that is asked of the database while all is well."""
     upsert = (f.paths, f.sizes, f.numbers, f.numbers, f.numbers, [False] * 3, f.xxh3, f.sha1, f.assets)
     nothing: list[None] = [None] * 3
+    numbers, causes = (f.numbers, f.numbers), ["trashed"] * 3
     return {
         "store/owner_register": (f.owner,),
         "store/owner": (f.owner,),
@@ -135,7 +136,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "store/all_entries": (f.owner,),
         "store/quarantine_list": (f.owner, b""),
         "store/entry_locations": (f.owner,),
-        "store/entry_add": (f.owner, f.paths, f.paths, f.sizes, f.numbers, f.numbers, f.xxh3, f.sha1, f.assets, True),
+        "store/entry_add": (f.owner, f.paths, f.paths, f.sizes, *numbers, f.xxh3, f.sha1, f.assets, True, causes),
         "store/entry_drop": (f.owner, f.numbers),
         "store/entry_supersede": (f.owner, f.assets, f.numbers),
         "store/entry_gone": (f.owner, f.numbers),

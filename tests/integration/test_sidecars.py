@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
@@ -249,9 +250,9 @@ def test_sidecar_of_the_stem_stays_where_the_folder_can_t_be_read(
         (tmp_path / name).write_bytes(XMP)
     rules = NameRules(frozenset({".jpg"}), frozenset({".xmp"}))
     with Root(tmp_path) as root:
-        assert left_behind(root, RelPath(b"IMG.jpg"), rules) == [b"IMG.jpg.xmp", b"IMG.xmp"]
+        assert [*left_behind(root, [RelPath(b"IMG.jpg")], rules)] == [b"IMG.jpg.xmp", b"IMG.xmp"]
         monkeypatch.setattr(os, "scandir", fails)
-        assert left_behind(root, RelPath(b"IMG.jpg"), rules) == [b"IMG.jpg.xmp"]
+        assert [*left_behind(root, [RelPath(b"IMG.jpg")], rules)] == [b"IMG.jpg.xmp"]
 
 
 @pytest.mark.newest
@@ -271,8 +272,8 @@ async def test_sidecar_that_comes_back_is_compared_with_no_larger_file(
 async def test_sidecar_that_grew_since_it_was_found_stays(sync: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """By one of terabytes again, exchanged for it between two looks."""
 
-    def then_grown(root: Root, path: RelPath, names: NameRules) -> list[RelPath]:
-        found = left_behind(root, path, names)
+    def then_grown(root: Root, paths: Iterable[RelPath], names: NameRules) -> dict[RelPath, RelPath]:
+        found = left_behind(root, paths, names)
         os.truncate(sync.path("IMG.jpg.xmp"), 1 << 40)
         monkeypatch.setattr(os, "preadv", lambda *_: pytest.fail("it is read"))
         return found

@@ -87,7 +87,7 @@ async def test_a_view_has_what_goes_back_to_its_paths_and_tells_of_what_else_lie
         entry = record(path, number, asset=asset)
         place = b"2026-01-01/" + path
         await store.add_entries(
-            OWNER, [Entry(0, entry.path, place, entry.stat, entry.content, asset)], end_records=False
+            OWNER, [Entry(0, entry.path, place, entry.stat, entry.content, asset)], ["trashed"], end_records=False
         )
     back, further = await store.all_entries(OWNER)
     seen = await snapshot(pool, OWNER, paths=[RelPath(b"a")])
@@ -129,8 +129,8 @@ async def test_quarantine_entry_ends_the_record_and_the_way_back_ends_the_entry(
     taken = record(b"a", 1, asset=asset)
     await store.upsert(OWNER, [taken])
     entry = Entry(0, taken.path, b"2026-01-01/a", taken.stat, taken.content, asset)
-    await store.add_entries(OWNER, [entry])
-    await store.add_entries(OWNER, [entry])  # told twice after a crash
+    await store.add_entries(OWNER, [entry], ["trashed"])
+    await store.add_entries(OWNER, [entry], ["trashed"])  # told twice after a crash
     assert await store.records_at(OWNER, [taken.path]) == {}
     [kept] = await store.all_entries(OWNER)
     assert (kept.path, kept.location, kept.content, kept.asset_id) == (b"a", b"2026-01-01/a", taken.content, asset)

@@ -11,6 +11,7 @@ SHOWN = {
     "postgresql://me:@h/x": "postgresql://me:***@h/x",
     "postgresql://me:s3cr3t@/x?host=/run/pg&port=1": "postgresql://me:***@/x?host=/run/pg&port=1",
     "postgresql://h/x?password=s3cr3t&sslpassword=s3cr3t": "postgresql://h/x?password=***&sslpassword=***",
+    "postgresql://h/x?access_token=s3cr3t&sslkey=s3cr3t": "postgresql://h/x?access_token=***&sslkey=***",
     "http://me:s3cr3t@h/": "http://me:***@h/",
     "postgresql://me:s3cr3t@1@h/x": MASK,
     "postgresql://me:s3/cr3t@h/x": MASK,
