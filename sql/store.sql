@@ -310,13 +310,20 @@ where q.owner_id = $1
        or a.id is null and not q.gone
        or a.id is null and q.gone and q.quarantined_at < now() - $2::interval)
 
--- name: size_seen
--- Whether a recorded file has this size, so that one of this size may be a copy; and whether anything else is known that
--- this file may be: a record at its path, a file in quarantine, something that was sent. $1 owner, $2 path, $3 size.
-select exists (select from immich_dbsync_v1.records where owner_id = $1 and size = $3) as recorded,
-       exists (select from immich_dbsync_v1.records where owner_id = $1 and sha256(path) = sha256($2))
-       or exists (select from immich_dbsync_v1.quarantine where owner_id = $1 and size = $3)
-       or exists (select from immich_dbsync_v1.sends where owner_id = $1 and size = $3) as known
+-- name: sizes_seen
+-- For each file whether a recorded one has its size, so that it may be a copy; and whether anything else is known that it
+-- may be: a record at its path, a file in quarantine, something that was sent. In their order. $1 owner, $2 paths, $3
+-- sizes. Asked for the first (and not whether there is any), so that each is looked up along an index.
+select (select true from immich_dbsync_v1.records r where r.owner_id = $1 and r.size = f.size limit 1) is not null
+         as recorded,
+       coalesce(
+         (select true from immich_dbsync_v1.records r where r.owner_id = $1 and sha256(r.path) = sha256(f.path) limit 1),
+         (select true from immich_dbsync_v1.quarantine q where q.owner_id = $1 and q.size = f.size limit 1),
+         (select true from immich_dbsync_v1.sends s where s.owner_id = $1 and s.size = f.size limit 1),
+         false
+       ) as known
+from unnest($2::bytea[], $3::bigint[]) with ordinality f(path, size, n)
+order by n
 
 -- name: knows_sizes
 -- Whether this Immich keeps its assets' sizes where we look for them.
@@ -343,12 +350,16 @@ from (
   group by 1
 ) as found
 
--- name: content_of_copy
--- The SHA-1 of a recorded content with this size and XXH3: both are of one read and belong together, whatever became of
--- the file since. $1 owner, $2 size, $3 xxh3.
-select sha1 from immich_dbsync_v1.records
-where owner_id = $1 and size = $2 and xxh3 = $3 and damaged is null
-limit 1
+-- name: contents_of_copies
+-- The SHA-1 of a recorded content with this size and XXH3, for each of some in their order: both are of one read and belong
+-- together, whatever became of the file since. $1 owner, $2 sizes, $3 xxh3.
+select (
+  select r.sha1 from immich_dbsync_v1.records r
+  where r.owner_id = $1 and r.size = f.size and r.xxh3 = f.xxh3 and r.damaged is null
+  limit 1
+) as sha1
+from unnest($2::bigint[], $3::bytea[]) with ordinality f(size, xxh3, n)
+order by n
 
 -- name: refusals_forget
 -- $1 owner, $2 prefix (empty: all).

@@ -1,9 +1,15 @@
-"""Finds out what files hold; those that are surely new are handed on unread, to be hashed while they are sent."""
+"""Finds out what files hold; those that are surely new are handed on unread, to be hashed while they are sent.
+
+Small files are seen to many at a time, so that each costs no question of the database and no turn of a thread.
+"""
 
 import asyncio
+import os
 import threading
 import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -11,13 +17,27 @@ import structlog
 
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import Hashed, hash_file, xxh3_of_file
-from immich_dbsync.model import RelPath
+from immich_dbsync.model import RelPath, Stat, Xxh3
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.queues import Job, Unread
 from immich_dbsync.service.sizes import LibrarySizes
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+_TOGETHER = 128  # files identified together, at most
+_BYTES_TOGETHER = 8 << 20  # and their bytes, beyond the first: a large file has a thread for itself
+WORKERS = os.cpu_count() or 1
+"""How many identify files at once, of one owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Xxh3:
+    """A file's digest; its stat and the time (ns) before it was read."""
+
+    xxh3: Xxh3
+    before: Stat
+    started_ns: int
 
 
 class Hashing:
@@ -30,31 +50,40 @@ class Hashing:
 
     async def identify_forever(self) -> None:
         """Work off the queue of files to be identified; to be run once for each core."""
-        sync = self._sync
+        queues = self._sync.queues
         while True:
-            path = await sync.queues.to_hash.get()
-            again, size = True, sync.queues.hashing[path]
-            try:
-                recorded, known = await sync.store.size_seen(sync.owner, path, size)
-                if not (recorded or known) and await self._surely_new(path, size):
-                    again = False
-                    sync.queues.upload(Unread(path, size))
-                else:
-                    sync.known.identified[path] = await self._identify(path, size, recorded=recorded)
-            except (FileNotFoundError, ChangedWhileRead):
-                pass  # the next look tells what became of it
-            except (NotTaken, OSError) as error:
-                log.warning("file.not_taken", owner=str(sync.owner), path=path, reason=str(error))
-                again = False  # a scan or a change brings it up again
-            except asyncio.CancelledError:
-                self._ended.set()
-                raise
-            finally:
+            paths = [await queues.to_hash.get()]
+            most, room = min(_TOGETHER, 1 + queues.to_hash.qsize() // WORKERS), _BYTES_TOGETHER
+            while len(paths) < most and room > 0:
+                paths.append(queues.to_hash.get_nowait())
+                room -= queues.hashing[paths[-1]]
+            await self._identify_all({path: queues.hashing[path] for path in paths})
+
+    async def _identify_all(self, sizes: Mapping[RelPath, int]) -> None:
+        sync = self._sync
+        again = {*sizes}  # to be looked at
+        try:
+            seen = await sync.store.sizes_seen(sync.owner, sizes)
+            for path, (recorded, known) in seen.items():
+                if not (recorded or known) and await self._surely_new(path, sizes[path]):
+                    again.discard(path)
+                    sync.queues.upload(Unread(path, sizes[path]))
+            maybe_copies = [path for path in again if seen[path][0]]
+            found = await self._copies({path: sizes[path] for path in maybe_copies})
+            found |= await self._each(self._both, again - found.keys())
+            for path, outcome in found.items():
+                if isinstance(outcome, Hashed):
+                    sync.known.identified[path] = outcome
+                elif not isinstance(outcome, FileNotFoundError | ChangedWhileRead):  # of these the next look tells
+                    log.warning("file.not_taken", owner=str(sync.owner), path=path, reason=str(outcome))
+                    again.discard(path)  # a scan or a change brings it up again
+        except asyncio.CancelledError:
+            self._ended.set()
+            raise
+        finally:
+            for path in sizes:
                 sync.queues.hashed(path)
-            if again:
-                sync.hint([path])
-            else:
-                sync.todo.hinted.set()  # a scan may be over with it
+        sync.hint(again)  # a scan may be over with them, be it none
 
     async def _surely_new(self, path: RelPath, size: int) -> bool:
         """Whether the library can't have this file, of which we know nothing, so that it may be sent before it is read.
@@ -68,17 +97,46 @@ class Hashing:
         waits = sync.parts.gate.reason is not None or queues.key_refused.on() or queues.quota_used_up.on()
         return not (waits or sync.todo.has_failed(path) or queues.sizes[size] > 1 or size in queues.jobs)
 
-    async def _identify(self, path: RelPath, size: int, *, recorded: bool) -> Hashed:
-        """The file's digests; where a recorded one has its size and it is a copy of that, without computing SHA-1."""
+    async def _copies(self, sizes: Mapping[RelPath, int]) -> dict[RelPath, Hashed | Exception]:
+        """The digests of those files that are copies of recorded ones, without computing SHA-1; why others can't be
+        read.
+        """
         sync = self._sync
-        if recorded:
-            started = time.time_ns()
-            before = await asyncio.to_thread(sync.root.stat, path)
-            xxh3 = await self._hash(partial(xxh3_of_file, sync.root, path, stopped=self._ended.is_set))
-            content = await sync.store.content_of_copy(sync.owner, size, xxh3)
-            if content is not None and before is not None and await asyncio.to_thread(sync.root.stat, path) == before:
-                return Hashed(content, before, started)
-        return await self.both(path)
+        read = await self._each(self._xxh3, sizes)
+        digests = {path: each for path, each in read.items() if isinstance(each, _Xxh3)}
+        contents = await sync.store.contents_of_copies(
+            sync.owner, {path: (sizes[path], each.xxh3) for path, each in digests.items()}
+        )
+        now = await asyncio.to_thread(sync.root.stats, contents)
+        copies = {
+            path: Hashed(content, digests[path].before, digests[path].started_ns)
+            for path, content in contents.items()
+            if now[path] == digests[path].before
+        }
+        return {path: each for path, each in read.items() if isinstance(each, Exception)} | copies
+
+    def _xxh3(self, path: RelPath) -> _Xxh3:
+        started, before = time.time_ns(), self._sync.root.stat(path)
+        if before is None:
+            raise FileNotFoundError(path)
+        return _Xxh3(xxh3_of_file(self._sync.root, path, stopped=self._ended.is_set), before, started)
+
+    def _both(self, path: RelPath) -> Hashed:
+        return hash_file(self._sync.root, path, stopped=self._ended.is_set)
+
+    async def _each(self, work: Callable[[RelPath], T], paths: Collection[RelPath]) -> "dict[RelPath, T | Exception]":
+        """What ``work`` returns for each of these paths, or why it can't: FileNotFoundError, NotTaken and so on."""
+
+        def done() -> "dict[RelPath, T | Exception]":
+            found: dict[RelPath, T | Exception] = {}
+            for path in paths:
+                try:
+                    found[path] = work(path)
+                except (ChangedWhileRead, NotTaken, OSError) as error:
+                    found[path] = error
+            return found
+
+        return await self._hash(done) if paths else {}
 
     def sent(self, job: Job | Unread) -> None:
         """The library has something of this size now."""
@@ -86,7 +144,7 @@ class Hashing:
 
     async def both(self, path: RelPath) -> Hashed:
         """The file's SHA-1 and XXH3; raises as ``hash_file``."""
-        return await self._hash(partial(hash_file, self._sync.root, path, stopped=self._ended.is_set))
+        return await self._hash(partial(self._both, path))
 
-    async def _hash(self, work: "partial[T]") -> T:
+    async def _hash(self, work: "Callable[[], T]") -> T:
         return await asyncio.get_running_loop().run_in_executor(self._hashers, work)

@@ -1,7 +1,6 @@
 """The loops that work off an owner's queues of uploads and requests. Each has its paths looked at again after."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from immich_dbsync.disk.hashing import is_racy
 from immich_dbsync.immich import api
 from immich_dbsync.model import AssetId, Direction, Record, RelPath, Status
 from immich_dbsync.service import uploads
-from immich_dbsync.service.hashing import Hashing
+from immich_dbsync.service.hashing import WORKERS, Hashing
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.queues import Job, Unread
 from immich_dbsync.service.requests import KeyedRequest, batches, send_split
@@ -44,7 +43,7 @@ class Workers:
 
     def start(self, group: asyncio.TaskGroup, *, uploads_at_once: int) -> None:
         """Start all loops as tasks of ``group``."""
-        for _ in range(os.cpu_count() or 1):
+        for _ in range(WORKERS):
             group.create_task(self._hashing.identify_forever())
         # One of the owner's own, so that another's large files do not keep theirs waiting.
         group.create_task(self._upload_forever(asyncio.Semaphore()))

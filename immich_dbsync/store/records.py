@@ -9,7 +9,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -305,10 +305,10 @@ class Store:
 
     # --- copies ---
 
-    async def size_seen(self, owner: OwnerId, path: RelPath, size: int) -> tuple[bool, bool]:
-        """Whether a recorded file has this size; whether anything else is known that the file at the path may be."""
-        [row] = await self._fetch("size_seen", owner, path, size)
-        return row["recorded"], row["known"]
+    async def sizes_seen(self, owner: OwnerId, sizes: Mapping[RelPath, int]) -> dict[RelPath, tuple[bool, bool]]:
+        """For each path whether a recorded file has its size, and whether anything else is known that it may be."""
+        rows = await self._fetch("sizes_seen", owner, list(sizes), list(sizes.values()))
+        return {path: (row["recorded"], row["known"]) for path, row in zip(sizes, rows, strict=True)}
 
     async def knows_sizes(self) -> bool:
         """Whether ``library_sizes`` can be asked of this Immich."""
@@ -325,10 +325,17 @@ class Store:
             sizes.byteswap()
         return sizes, row["awaited"], row["at"]
 
-    async def content_of_copy(self, owner: OwnerId, size: int, xxh3: Xxh3) -> Content | None:
-        """The recorded content of this size with this XXH3; None where there is none."""
-        rows = await self._fetch("content_of_copy", owner, size, xxh3)
-        return Content(Sha1(rows[0]["sha1"]), xxh3) if rows else None
+    async def contents_of_copies(
+        self, owner: OwnerId, files: Mapping[RelPath, tuple[int, Xxh3]]
+    ) -> dict[RelPath, Content]:
+        """The recorded content of each of these files, told by its size and XXH3; those that have none are left out."""
+        sizes, digests = [size for size, _ in files.values()], [xxh3 for _, xxh3 in files.values()]
+        rows = await self._fetch("contents_of_copies", owner, sizes, digests) if files else []
+        return {
+            path: Content(Sha1(row["sha1"]), xxh3)
+            for (path, (_, xxh3)), row in zip(files.items(), rows, strict=True)
+            if row["sha1"] is not None
+        }
 
     # --- damage ---
 

@@ -168,6 +168,7 @@ async def test_adoption_interrupted_by_a_restart_reads_nothing_twice(
 
     with monkeypatch.context() as slow:
         slow.setattr(hashing, "hash_file", third)
+        slow.setattr(hashing, "_TOGETHER", 1)  # else those that are read together with the one that waits wait, too
         await sync.start(wait=False)
 
         async def a_third() -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -90,7 +90,7 @@ async def test_a_copy_of_what_is_about_to_be_sent_is_not_sent_besides(
 ) -> None:
     """Nothing of that size was known when it was asked for; when the answer came, the other file had been hashed."""
     await sync.start()
-    size_seen, upload, queues = Store.size_seen, api.Server.upload, sync.syncs()[0].queues
+    sizes_seen, upload, queues = Store.sizes_seen, api.Server.upload, sync.syncs()[0].queues
 
     async def sending_a() -> bool:
         return b"a.png" in queues.uploading
@@ -98,9 +98,11 @@ async def test_a_copy_of_what_is_about_to_be_sent_is_not_sent_besides(
     async def done_with_b() -> bool:
         return b"b.png" not in queues.hashing
 
-    async def slow_for_b(store: Store, owner: OwnerId, path: RelPath, size: int) -> tuple[bool, bool]:
-        answer = await size_seen(store, owner, path, size)
-        if path == b"b.png":
+    async def slow_for_b(
+        store: Store, owner: OwnerId, sizes: Mapping[RelPath, int]
+    ) -> dict[RelPath, tuple[bool, bool]]:
+        answer = await sizes_seen(store, owner, sizes)
+        if b"b.png" in sizes:
             await until(sending_a)
         return answer
 
@@ -108,7 +110,7 @@ async def test_a_copy_of_what_is_about_to_be_sent_is_not_sent_besides(
         await until(done_with_b)
         return await upload(*arguments, **named)
 
-    monkeypatch.setattr(Store, "size_seen", slow_for_b)
+    monkeypatch.setattr(Store, "sizes_seen", slow_for_b)
     monkeypatch.setattr(api.Server, "upload", after_b)
     sync.put("b.png", ONE)
     sync.put("a.png", ONE)
@@ -121,15 +123,17 @@ async def test_a_copy_that_was_sent_during_the_look_at_the_other_is_found(
 ) -> None:
     """The look began before the picture was in Immich, and ends when nothing is being sent any more."""
     await sync.start()
-    size_seen, look, queues = Store.size_seen, Observer.look, sync.syncs()[0].queues
+    sizes_seen, look, queues = Store.sizes_seen, Observer.look, sync.syncs()[0].queues
     looking = asyncio.Event()
 
     async def sent() -> bool:
         return len(ONE) in queues.ended
 
-    async def slow_for_a(store: Store, owner: OwnerId, path: RelPath, size: int) -> tuple[bool, bool]:
-        answer = await size_seen(store, owner, path, size)
-        if path == b"a.png":
+    async def slow_for_a(
+        store: Store, owner: OwnerId, sizes: Mapping[RelPath, int]
+    ) -> dict[RelPath, tuple[bool, bool]]:
+        answer = await sizes_seen(store, owner, sizes)
+        if b"a.png" in sizes:
             await looking.wait()
         return answer
 
@@ -140,7 +144,7 @@ async def test_a_copy_that_was_sent_during_the_look_at_the_other_is_found(
             await until(sent)
         return seen
 
-    monkeypatch.setattr(Store, "size_seen", slow_for_a)
+    monkeypatch.setattr(Store, "sizes_seen", slow_for_a)
     monkeypatch.setattr(Observer, "look", slow_at_b)
     sync.put("a.png", ONE)
     sync.put("b.png", ONE)

@@ -87,9 +87,20 @@ async def test_a_file_that_changes_while_it_is_uploaded_is_uploaded_again(sync: 
     assert sorted(row["status"] for row in rows) in (["active"], ["active", "trashed"])
 
 
-async def test_a_file_that_is_deleted_while_it_is_uploaded_has_its_asset_trashed(sync: Harness) -> None:
-    await _while_uploaded(sync)
-    sync.path("a.png").unlink()
+async def test_a_file_that_is_deleted_while_it_is_uploaded_has_its_asset_trashed(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Immich has stored it: what leaves before it has been read to its end is never stored."""
+    await sync.start()
+    upload = api.Server.upload
+
+    async def deleted(*arguments: Any, **named: Any) -> api.Uploaded:
+        uploaded = await upload(*arguments, **named)
+        sync.path("a.png").unlink()
+        return uploaded
+
+    monkeypatch.setattr(api.Server, "upload", deleted)
+    sync.put("a.png", ONE)
     await sync.becomes(ONE, "trashed")
     await sync.idle()
     assert await sync.records() == {}
