@@ -21,9 +21,9 @@ with entry as materialized (
   where q.owner_id = $1
   union
   select q.* from unnest($2::bytea[]) p cross join lateral (
-    select * from immich_dbsync_v1.quarantine
-    where owner_id = $1 and not superseded and sha256(path) = sha256(p) offset 0
+    select * from immich_dbsync_v1.quarantine where not superseded and sha256(path) = sha256(p) offset 0
   ) q
+  where q.owner_id = $1
 ),
 asked as materialized (
   select a.checksum, a.video_id from unnest($3::uuid[]) i cross join lateral (

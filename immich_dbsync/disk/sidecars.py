@@ -1,7 +1,7 @@
 """The ``.xmp`` files beside a picture: ``IMG.jpg.xmp``, or ``IMG.xmp`` for all pictures of that stem."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from immich_dbsync.core.names import NameRules
@@ -9,6 +9,7 @@ from immich_dbsync.disk.errors import NotTaken
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat
 
+_MANY = 100  # files that may be in one folder, from which on it is listed
 _EXTENSIONS = (b".xmp", b".XMP")
 LARGEST = 16 << 20
 """Bytes above which a file is no sidecar that anybody would want in memory; real ones have a few thousand."""
@@ -30,15 +31,42 @@ def sidecars(root: Root, path: RelPath) -> list[RelPath]:
 def left_behind(root: Root, paths: Iterable[RelPath], names: NameRules) -> dict[RelPath, RelPath]:
     """The sidecars that belong to no picture now that those at these paths are gone: each to its picture. Blocks."""
     beside = {path: candidates(path) for path in paths}
-    stats = root.stats(chain.from_iterable(beside.values()))
+    stats = root.stats(_there(root, [*chain.from_iterable(beside.values())]))
     left: dict[RelPath, RelPath] = {}
     for path, possible in beside.items():
-        there = [candidate for candidate in possible if _counts(stats[candidate])]
+        there = [candidate for candidate in possible if _counts(stats.get(candidate))]
         own = [found for found in there if found.startswith(path + b".")]
         left |= dict.fromkeys(own, path)
         if len(there) > len(own) and not _has_siblings(root, path, names):
             left |= {found: path for found in there if found not in left}
     return left
+
+
+def _there(root: Root, possible: Sequence[RelPath]) -> Sequence[RelPath]:
+    """Those of these files that may be there. Where many may be in one folder it is listed: file systems take longer to
+    say of a name that it is not there than to rename a file.
+    """
+    folders: dict[bytes, list[RelPath]] = {}
+    for candidate in possible:
+        folders.setdefault(candidate.rpartition(b"/")[0], []).append(candidate)
+    there: list[RelPath] = []
+    for folder, members in folders.items():
+        names = _names(root, folder) if len(members) >= _MANY else None
+        there += members if names is None else (m for m in members if m.rpartition(b"/")[2] in names)
+    return there
+
+
+def _names(root: Root, folder: bytes) -> set[bytes] | None:
+    """What is in the folder; None where it can't be read."""
+    try:
+        fd = root.open_directory(folder)
+        try:
+            with os.scandir(fd) as entries:
+                return {os.fsencode(entry.name) for entry in entries}
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
 
 
 def _counts(stat: Stat | OSError | None) -> bool:
@@ -61,19 +89,14 @@ def _has_siblings(root: Root, path: RelPath, names: NameRules) -> bool:
     """Whether another picture with the same stem is in the folder, as a raw file beside its JPEG."""
     folder, _, name = path.rpartition(b"/")
     stem = name[: name.rfind(b".")] + b"."
-    try:
-        fd = root.open_directory(folder)
-        try:
-            with os.scandir(fd) as entries:
-                others = [os.fsencode(entry.name) for entry in entries]
-        finally:
-            os.close(fd)
-    except OSError:
-        return True  # nothing is moved on a guess
-    return any(
-        other.startswith(stem)
-        and other != name
-        and b"." not in other[len(stem) :]
-        and names.name(other, folder + b"/" + other) is None
-        for other in others
+    others = _names(root, folder)
+    return (
+        others is None
+        or any(  # nothing is moved on a guess
+            other.startswith(stem)
+            and other != name
+            and b"." not in other[len(stem) :]
+            and names.name(other, folder + b"/" + other) is None
+            for other in others
+        )
     )

@@ -32,11 +32,14 @@ _AS_ALL = {
     # What compiling a plan costs is more than it can save for any statement of ours.
     "jit": "off",
 }
-_LOOKING = {
+LOOKING = {
     # Planning these anew for each look takes longer than answering them: each is written so that there is one plan,
     # along the indexes, for one path as for thousands, and whatever is known of the tables when it is made.
     "plan_cache_mode": "force_generic_plan",
+    # Of a table that was vacuumed while it was empty PostgreSQL would read everything for each thing that is looked up.
+    "enable_seqscan": "off",
 }
+"""How the connections for looks plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Pools, Listener]]
             log.warning("triggers.warning", what=warning)
         work = await _pool(url, _WORK, {}, setup=_Replanning())
         try:
-            pools = Pools(work, await _pool(url, _LOOKS, _LOOKING))
+            pools = Pools(work, await _pool(url, _LOOKS, LOOKING))
         except BaseException:
             work.terminate()
             raise

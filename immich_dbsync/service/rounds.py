@@ -42,14 +42,15 @@ _JITTER = 0.1  # of the time between two scans, so that owners do not scan at th
 async def catch_up(sync: OwnerSync) -> None:
     """Have everything looked at whose asset changed while nobody listened: compared in SQL, not row by row."""
     await sync.store.clean_requests(sync.owner, sync.queues.requesting)
-    if sync.known.unfamiliar is not Why.SETTINGS_CHANGED:  # else all of it waits for a person anyway, and says why
+    paths = await sync.store.catch_up_paths(sync.owner, b"", BATCH)
+    # While the settings have changed all of it waits for a person anyway, and says why.
+    if paths and sync.known.unfamiliar is not Why.SETTINGS_CHANGED:
         await sync.judge_lost(None)
     await catch_up_entries(sync)
-    after = b""
-    while paths := await sync.store.catch_up_paths(sync.owner, after, BATCH):
+    while paths:
         await sync.look(paths)
-        after = paths[-1]
         await _room(sync)
+        paths = await sync.store.catch_up_paths(sync.owner, paths[-1], BATCH)
     for hold in await sync.close_holds():
         log.info("hold.closed", owner=str(sync.owner), hold=hold)
 
@@ -226,11 +227,13 @@ class Rounds:
             prefixes, sync.to_scan = sync.to_scan, set()
             sync.known.scanning = True
             for prefix in [b""] if b"" in prefixes else sorted(prefixes):
-                if not prefix:
-                    # Mends what went wrong before, and what no event told of.
-                    await catch_up(sync)
                 tally, began = Tally(), time.monotonic()
-                await self._scan(prefix, tally)
+                async with asyncio.TaskGroup() as both:
+                    if (
+                        not prefix
+                    ):  # mends what went wrong before, and what no event told of: PostgreSQL, beside the walk
+                        both.create_task(catch_up(sync))
+                    both.create_task(self._scan(prefix, tally))
                 self.tallies[prefix] = tally
                 if not prefix:
                     SCANS.labels(str(sync.owner)).observe(time.monotonic() - began)

@@ -133,7 +133,7 @@ create index if not exists records_hold on immich_dbsync_v1.records (hold_id) wh
 create unique index if not exists quarantine_location on immich_dbsync_v1.quarantine (owner_id, sha256(location));
 create index if not exists quarantine_asset on immich_dbsync_v1.quarantine (asset_id);
 create index if not exists quarantine_size on immich_dbsync_v1.quarantine (owner_id, size);
-create index if not exists quarantine_path on immich_dbsync_v1.quarantine (owner_id, sha256(path)) where not superseded;
+create index if not exists quarantine_path on immich_dbsync_v1.quarantine (sha256(path)) where not superseded;
 create index if not exists holds_owner on immich_dbsync_v1.holds (owner_id) where closed_at is null;
 create index if not exists asks_owner on immich_dbsync_v1.asks (owner_id) where done_at is null;
 create index if not exists events_asset on immich_dbsync_v1.events (asset_id);

@@ -99,7 +99,7 @@
 -- index | owners_pkey | CREATE UNIQUE INDEX owners_pkey ON immich_dbsync_v1.owners USING btree (owner_id)
 -- index | quarantine_asset | CREATE INDEX quarantine_asset ON immich_dbsync_v1.quarantine USING btree (asset_id)
 -- index | quarantine_location | CREATE UNIQUE INDEX quarantine_location ON immich_dbsync_v1.quarantine USING btree (owner_id, sha256(location))
--- index | quarantine_path | CREATE INDEX quarantine_path ON immich_dbsync_v1.quarantine USING btree (owner_id, sha256(path)) WHERE (NOT superseded)
+-- index | quarantine_path | CREATE INDEX quarantine_path ON immich_dbsync_v1.quarantine USING btree (sha256(path)) WHERE (NOT superseded)
 -- index | quarantine_pkey | CREATE UNIQUE INDEX quarantine_pkey ON immich_dbsync_v1.quarantine USING btree (id)
 -- index | quarantine_size | CREATE INDEX quarantine_size ON immich_dbsync_v1.quarantine USING btree (owner_id, size)
 -- index | records_asset | CREATE INDEX records_asset ON immich_dbsync_v1.records USING btree (asset_id)

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from immich_dbsync import sql
+from immich_dbsync.service.pools import LOOKING
 from immich_dbsync.store import install
 
 _OWNERS = 5
@@ -65,12 +66,15 @@ insert into immich_dbsync_v1.records
 insert into immich_dbsync_v1.events (owner_id, asset_id, kind) select owner, gen_random_uuid(), 'deleted' from n;
 insert into immich_dbsync_v1.history (owner_id, action, path, asset_id, cause, at)
   select owner, 'upload', path, asset, 'new', now() - interval '1 year' + i * interval '1 s' from n order by i;
-insert into immich_dbsync_v1.quarantine (owner_id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id)
-  select owner, path, '2026-01-01/' || path, 1000 + i, i, i, xxh3, sha1, gen_random_uuid() from n where i % 10 = 0;
 insert into immich_dbsync_v1.trash_requests select gen_random_uuid(), owner, now() from n where i % 10 = 0;
 insert into immich_dbsync_v1.sends (owner_id, sha1, xxh3, size, path)
   select owner, sha256(sha1), xxh3, 10 + i, path from n where i % 1000 = 0;
 insert into immich_dbsync_v1.owners (owner_id) select distinct owner from n;
+"""
+
+_QUARANTINE = """
+insert into immich_dbsync_v1.quarantine (owner_id, path, location, size, mtime_ns, inode, xxh3, sha1, asset_id)
+  select owner, path, '2026-01-01/' || path, 1000 + i, i, i, xxh3, sha1, gen_random_uuid() from n where i % 10 = 0;
 """
 
 
@@ -231,6 +235,7 @@ def test_every_statement_is_asked_about() -> None:
 @pytest.mark.parametrize("rows", [100_000, pytest.param(1_000_000, marks=pytest.mark.long)])
 async def test_a_statement_touches_few_rows(connection: "asyncpg.Connection[asyncpg.Record]", rows: int) -> None:
     await connection.execute(_FILL.format(owners=_OWNERS, rows=rows))
+    await connection.execute(_QUARANTINE)
     await connection.execute("analyze")
     await connection.execute("set session_replication_role = origin")
     many: dict[str, dict[str, int]] = {}
@@ -243,16 +248,23 @@ async def test_a_statement_touches_few_rows(connection: "asyncpg.Connection[asyn
 
 
 @pytest.mark.newest
+@pytest.mark.parametrize("then", ["new", "vacuumed", "the quarantine alone"])
 async def test_a_look_touches_few_rows_by_a_plan_that_was_made_while_the_tables_were_empty(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: "asyncpg.Connection[asyncpg.Record]", then: str
 ) -> None:
-    """As at a first start: nothing is analysed before a first scan is over."""
-    await connection.execute("set plan_cache_mode = force_generic_plan")
+    """As at a first start, when nothing is analysed yet, or all was vacuumed when there was nothing."""
+    fill = _FILL.format(owners=_OWNERS, rows=100_000)
+    if then == "the quarantine alone":
+        await connection.execute(fill)
+    if then != "new":
+        await connection.execute("vacuum analyze")
+    for name, value in LOOKING.items():
+        await connection.execute(f"set {name} = {value}")
     facts, values = _arguments(_facts()), {}
     for name in _LOOKS:
         values[name] = await _prepare(connection, name, facts[name])
         await connection.execute(f"execute {_prepared(name)} {values[name]}")
-    await connection.execute(_FILL.format(owners=_OWNERS, rows=100_000))
+    await connection.execute(_QUARANTINE if then == "the quarantine alone" else fill + _QUARANTINE)
     touched = {name: await _carried_out(connection, name, values[name]) for name in _LOOKS}
     assert {name: count for name, count in touched.items() if count > _FEW} == {}
     assert touched["view/view"] >= len(_facts().paths)

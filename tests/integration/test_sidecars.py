@@ -255,6 +255,26 @@ def test_sidecar_of_the_stem_stays_where_the_folder_can_t_be_read(
         assert [*left_behind(root, [RelPath(b"IMG.jpg")], rules)] == [b"IMG.jpg.xmp"]
 
 
+def test_sidecars_of_many_pictures_are_found_by_listing_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = NameRules(frozenset({".jpg"}), frozenset({".xmp"}))
+    pictures = [RelPath(b"%d.jpg" % number) for number in range(100)]
+    for name in ("7.jpg.xmp", "8.xmp", "200.xmp"):
+        (tmp_path / name).write_bytes(XMP)
+    listed: list[int] = []
+    scandir = os.scandir
+
+    def counted(fd: int) -> object:
+        listed.append(fd)
+        return scandir(fd)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    with Root(tmp_path) as root:
+        assert left_behind(root, pictures, rules) == {b"7.jpg.xmp": b"7.jpg", b"8.xmp": b"8.jpg"}
+    assert len(listed) == 2  # once for all, once to look for other pictures of the stem
+
+
 @pytest.mark.newest
 async def test_sidecar_that_comes_back_is_compared_with_no_larger_file(
     sync: Harness, monkeypatch: pytest.MonkeyPatch
