@@ -34,6 +34,7 @@ from immich_dbsync.errors import (
     NoSuchFile,
     RootUnusable,
     ServerUnreachable,
+    TriggersDiffer,
     did_you_mean,
 )
 from immich_dbsync.immich.library import Library
@@ -90,7 +91,7 @@ async def _whose(
     chosen_ones, inside = placed(chosen(found, user), settings.require_sync_root(), path)
     roots = [settings.require_sync_root() / str(account.owner.id) for account in chosen_ones]
     if inside and not await _known(pool, chosen_ones, roots, inside):
-        near = did_you_mean(os.fsdecode(inside), (name for root in roots for name in _beside(root, inside)))
+        near = next(filter(None, (_near(root, inside) for root in roots)), "")
         raise NoSuchFile(f"Nothing is or was at {path!r}.{near}")
     return chosen_ones, inside
 
@@ -102,7 +103,7 @@ async def _known(
     if any(map(partial(_may_have, inside), roots)):
         return True
     store, path = Store(pool), RelPath(inside)
-    with installed():
+    with suppress(TriggersDiffer), installed():  # where nothing is installed nothing is recorded
         for account in found:
             if await store.records_at(account.owner.id, [path]) or await store.folders(account.owner.id, [path]):
                 return True
@@ -114,16 +115,18 @@ def _may_have(inside: bytes, root: Path) -> bool:
     return os.path.lexists(root / os.fsdecode(inside)) or not root.is_dir()
 
 
-def _beside(root: Path, inside: bytes) -> list[str]:
-    """What is in the folder in which the path's first component that is missing would be."""
+def _near(root: Path, inside: bytes) -> str:
+    """What is nearest to the path's first component that is missing, in the folder in which that would be."""
     folder = root
     for name in os.fsdecode(inside).split("/"):
         if not (folder / name).is_dir():
             break
         folder /= name
     with suppress(OSError):
-        return [str(entry.relative_to(root)) for entry in folder.iterdir()]
-    return []
+        return did_you_mean(
+            name, [each.name for each in folder.iterdir()], lambda near: str((folder / near).relative_to(root))
+        )
+    return ""
 
 
 # --- for real ---

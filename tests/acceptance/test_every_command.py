@@ -171,3 +171,51 @@ def test_an_option_that_there_is_not(leaf: str) -> None:
     assert (ended.code, ended.out) == (2, "")
     assert "--nonsense" in ended.err
     assert "Traceback" not in ended.err
+
+
+# --- where our schema is not installed ---
+
+WITHOUT_SCHEMA = {
+    "status": 6,
+    "holds list": 6,
+    "holds show": 6,
+    "holds approve": 6,
+    "holds reject": 6,
+    "quarantine list": 6,
+    "quarantine restore": 6,
+    "quarantine purge": 6,
+    "history": 6,
+    "users pause": 6,
+    "users resume": 6,
+    "triggers verify": 6,
+}
+"""The codes of those that can't do without: `resync` and `run` install it, others are not about it."""
+
+
+@pytest.mark.parametrize("leaf", WITHOUT_SCHEMA)
+async def test_without_our_schema_it_says_how_to_install_it(
+    leaf: str, library_url: str, immich_version: ImmichVersion
+) -> None:
+    async with staged(library_url, version=immich_version) as stage:
+        await stage.connection.execute("drop schema if exists immich_dbsync_v1 cascade")
+        ended = await command(*words(leaf), env=stage.environment())
+        assert ended.code == WITHOUT_SCHEMA[leaf], ended
+        assert "immich-dbsync triggers install" in ended.err
+        assert "Traceback" not in ended.err
+
+
+# --- help ---
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_its_help_has_an_example_of_it(leaf: str) -> None:
+    ended = invoked(*leaf.split(), "--help", settings={"COLUMNS": "200"})
+    assert (ended.code, ended.err) == (0, "")
+    assert f"Example: immich-dbsync {leaf}" in ended.out
+
+
+def test_the_help_of_all_names_each() -> None:
+    ended = invoked("--help", settings={"COLUMNS": "200"})
+    assert ended.code == 0
+    for leaf in LEAVES:
+        assert leaf.split()[0] in ended.out

@@ -91,6 +91,7 @@ async def test_nothing_was_done(stage: Stage) -> None:
         assert (ended.code, ended.out) == (0, "")
         assert "Nothing was done yet" in ended.err
     assert "nothing of 'elsewhere.png'" in (await told(stage, "elsewhere.png")).complaint(13)
+    assert "Did you mean Camera/a.png?" in (await told(stage, "Camra/a.png")).complaint(13)
 
 
 async def test_what_is_typed_wrong(stage: Stage) -> None:

@@ -148,6 +148,21 @@ async def test_a_path_narrows_it_down(stage: Stage) -> None:
     assert await status_of(stage, b"Other/b.jpg") is None
 
 
+async def test_a_mistyped_path_gets_the_nearest_that_is_there(stage: Stage) -> None:
+    put(stage.folder, "Camera/a.jpg", b"a")
+    env = stage.environment()
+    for typed, meant in (("Camra/a.jpg", "Camera"), ("Camera/aa.jpg", "Camera/a.jpg")):
+        for more in ([], ["--dry-run"]):
+            said = (await command("resync", "--path", typed, *more, env=env)).complaint(13)
+            assert f"Did you mean {meant}?" in said
+    assert (await command("resync", env=env)).code == 0
+    (stage.folder / "Camera" / "a.jpg").unlink()  # what was there is looked at, too
+    (stage.folder / "Camera").rmdir()
+    assert (await command("resync", "--path", "Camera", env=env)).code == 0
+    said = (await command("resync", "--path", "Camra", "--dry-run", env=env)).complaint(13)
+    assert "Nothing is or was at 'Camra'." in said
+
+
 @pytest.mark.parametrize("path", ["../other", "/etc", "a//b", "."])
 async def test_a_path_that_is_nobodys_is_said_to_be(stage: Stage, path: str) -> None:
     ended = await command("resync", "--path", path, env=stage.environment())
