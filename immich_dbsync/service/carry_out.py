@@ -171,10 +171,9 @@ class Hands:
             await self.store.add_entries(self.owner, entries, [_cause(whys.get(e.path)) for e in entries])
         self.known.taken.update(entry.path for entry in entries)
         _time(view, entries)
-        told = log.bind(owner=str(self.owner))
         for entry in entries:
             self.known.identified.pop(entry.path, None)
-            told.info("file.quarantined", path=entry.path, why=_cause(whys.get(entry.path)))
+            log.info("file.quarantined", owner=str(self.owner), path=entry.path, why=_cause(whys.get(entry.path)))
         self.guard.note(Direction.IMMICH, [e.path for e in entries if (a := whys.get(e.path)) and not a.approved])
         return failed
 
@@ -210,9 +209,8 @@ class Hands:
         await self.store.upsert(self.owner, records, [entry.id for entry, _ in back])
         why = "its asset was restored in Immich"
         await self.store.remember(self.owner, [Deed("put back", why, r.path, e.asset_id) for e, r in back])
-        told = log.bind(owner=str(self.owner))
         for _, record in back:
-            told.info("file.put_back", path=record.path)
+            log.info("file.put_back", owner=str(self.owner), path=record.path)
         if ended:
             await self.store.drop_entries(self.owner, [entry.id for entry in ended])
         if kept:
