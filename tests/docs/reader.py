@@ -205,6 +205,7 @@ class Reader:
             for words in (["triggers", "install"], ["users", "add", ADA]):
                 ended = await command(*words, env=self.environment())
                 assert ended.code == 0, ended
+            (self.folder / "Camera").mkdir(exist_ok=True)  # the folder that the pages speak of
             await self.start()
 
     @property
