@@ -18,7 +18,7 @@ from immich_dbsync.model import OwnerId, RelPath
 from immich_dbsync.service.threads import to_the_end
 from immich_dbsync.store.records import Listed, Store
 
-PAGE = 4000
+PAGE = 2000
 """Files or records held at a time, of each stream."""
 
 _as_recorded = struct.Struct(">xqqqQ").pack  # after the path, as in the statement record_digest
