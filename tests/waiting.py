@@ -12,6 +12,13 @@ _GROWTH = 1.15
 _LONGEST_PAUSE_S = 0.03
 
 
+async def within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set before so many seconds have passed; returns as soon as it is."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
 async def until(check: Callable[[], Awaitable[T]], *, seconds: float = 10.0) -> T:
     """The first true value that ``check`` gives; AssertionError with its last value once ``seconds`` have passed."""
     deadline, pause = asyncio.get_running_loop().time() + seconds, _PAUSE_S

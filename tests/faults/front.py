@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from immich_dbsync.demo.faults import reset
+from tests.waiting import within
 
 _HOP_BY_HOP = frozenset({"host", "connection", "keep-alive", "transfer-encoding", "te", "upgrade"})
 _LARGEST = 1 << 30  # bytes of a body
@@ -28,6 +29,7 @@ class Front:
         self._target, self._ssl = target, context
         self._spoilt: list[tuple[str, str, Answer]] = []
         self.refusing = False
+        self.over = asyncio.Event()  # nothing is answered slowly any more
         self.seen: list[tuple[float, str, str]] = []
 
     def spoil(self, method: str, path: str, answer: Answer, *, times: int = 1) -> None:
@@ -66,6 +68,7 @@ class Front:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.over.set()
         await self._runner.cleanup()
         await self._session.close()
 
@@ -119,7 +122,7 @@ def dribbles(front: Front, pause_s: float) -> Answer:
         await slow.prepare(request)
         for start in range(0, len(body), 16):
             await slow.write(body[start : start + 16])
-            await asyncio.sleep(pause_s)
+            await within(front.over, pause_s)
         return slow
 
     return answer

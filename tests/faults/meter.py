@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from immich_dbsync.demo.tables import ImmichVersion
+from tests.waiting import within
 
 LONGEST_WAIT_MS = 1000
 """No statement of Immich's may wait for a lock of ours for longer (issue: faults of the database)."""
@@ -39,6 +40,7 @@ class Meter:
         self.longest_s = 0.0
         self.failures: list[str] = []
         self._living = asyncio.Lock()
+        self._over = asyncio.Event()
         self._number = 0
 
     async def __aenter__(self) -> Self:
@@ -48,6 +50,7 @@ class Meter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -66,7 +69,7 @@ class Meter:
         self._living.release()
 
     async def _run(self) -> None:
-        while True:
+        while not self._over.is_set():
             try:
                 connection = await asyncpg.connect(
                     self._url, server_settings={"lock_timeout": str(LONGEST_WAIT_MS)}, statement_cache_size=0
@@ -78,10 +81,10 @@ class Meter:
                 finally:
                     connection.terminate()
             except _AWAY:
-                await asyncio.sleep(_PAUSE_S * 5)
+                await within(self._over, _PAUSE_S * 5)
             except asyncpg.PostgresError as error:
                 self.failures.append(f"{type(error).__name__}: {error}")
-                await asyncio.sleep(_PAUSE_S * 5)
+                await within(self._over, _PAUSE_S * 5)
 
     async def _life(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._number += 1
@@ -104,7 +107,7 @@ class Meter:
             "delete from asset where id = $1",
         ):
             await self._timed(connection.execute(statement, asset))
-            await asyncio.sleep(_PAUSE_S)
+            await within(self._over, _PAUSE_S)
 
     async def _timed(self, statement: Awaitable[object]) -> object:
         began = time.monotonic()

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.waiting import within
+
 _BLOCK = 1 << 16
 _NOTIFICATION = b"A"  # the message type, https://www.postgresql.org/docs/current/protocol-message-formats.html
 _HEADER = 5  # bytes: type and length
@@ -24,6 +26,7 @@ class Proxy:
         self._target = socket_path
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._over = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.refusing = False
@@ -56,6 +59,7 @@ class Proxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
         self._server.close()
         self.cut()
         for task in [*self._tasks]:
@@ -99,7 +103,7 @@ class Proxy:
             header = await reader.readexactly(_HEADER)
             body = await reader.readexactly(int.from_bytes(header[1:]) - 4)
             if self.delay_s and reader.at_eof() is False and header[:1] == b"Z":  # ready for the next question
-                await asyncio.sleep(self.delay_s)
+                await within(self._over, self.delay_s)
             await self._flowing.wait()
             if self.mute and header[:1] == _NOTIFICATION:
                 continue

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,23 @@ class Rig:
 
     def log(self) -> str:
         return self.stage.log.read_text(errors="replace") if self.stage.log.exists() else ""
+
+    async def reacts(self, *events: str, seconds: float) -> None:
+        """Return when the service's log tells of something more, of one of these events where any are given; when so
+        many seconds have passed, or the service has ended, at the latest.
+        """
+
+        def told() -> int:
+            log = self.stage.log
+            return sum(len(self.logged(each)) for each in events) if events else log.stat().st_size
+
+        before = told()
+
+        async def more() -> bool:
+            return told() != before or (self.process is not None and self.process.poll() is not None)
+
+        with suppress(AssertionError):
+            await until(more, seconds=seconds)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Every line of the log about one kind of event."""

@@ -85,7 +85,7 @@ class People:
             [deed] = self._random.choices(kinds, weights)
             if await deed():
                 self._deeds[deed.__name__.replace("_", " ")] += 1
-            await asyncio.sleep(self._random.random() * 0.05)
+            await self._rig.reacts(seconds=self._random.random() * 0.05)
 
     def _name(self) -> str:
         self._number += 1
@@ -315,7 +315,7 @@ class World:
         """For a moment, in which nobody works on it."""
         aside = self.rig.folder.with_name("aside")
         self.rig.folder.rename(aside)
-        await asyncio.sleep(self._random.random() * 3)
+        await self.rig.reacts("root.health", "root.unusable", seconds=self._random.random() * 3)
         aside.rename(self.rig.folder)
         process = self.rig.process
         if process is not None and process.poll() == RootUnusable.exit_code:

@@ -81,7 +81,7 @@ async def test_files_that_do_not_keep_still(library_url: str, immich_version: Im
             with suppress(FileNotFoundError):
                 _handle(rig.folder, number, picture(f"{number} {step}"), step)
             report.injected("folder: a file handled while in use")
-            await asyncio.sleep(chosen.random() * 0.01)
+            await rig.reacts(seconds=chosen.random() * 0.01)
         for number in range(12):
             rig.put(f"busy{number}.jpg", content := picture(f"last {number}"))
             rig.want({f"busy{number}.jpg": content})

@@ -1,6 +1,5 @@
 """An owner who is not to be trusted, beside a service that is root: nothing of anybody else's is ever reached."""
 
-import asyncio
 import os
 import socket
 import stat
@@ -358,7 +357,7 @@ async def test_a_racing_owner(
                 with suppress(FileNotFoundError):  # the folder is in the race
                     rig.put(f"b/new{number}.jpg", picture("new"))
                 await command("resync", "--dry-run", env=rig.environment()) if number % 10 == 9 else None
-                await asyncio.sleep(0.1)
+                await rig.reacts("file.quarantined", "file.put_back", seconds=0.1)
                 report.injected(f"hostile owner: a race for {what}")
             assert attacker.poll() is None, (rig.stage.home / "attacker.log").read_text()
         finally:
