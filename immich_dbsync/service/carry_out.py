@@ -160,12 +160,18 @@ class Hands:
 
     # --- into quarantine ---
 
-    async def quarantine(self, view: View, actions: Sequence[Quarantine]) -> list[Quarantine]:
-        """Rows 4 and 7: move files to quarantine after a last look; returns those that could not be moved."""
+    async def quarantine(
+        self, view: View, actions: Sequence[Quarantine]
+    ) -> tuple[list[Quarantine], frozenset[RelPath]]:
+        """Rows 4 and 7: move files to quarantine after a last look.
+
+        Returns those that could not be moved, and the paths whose files had left by themselves.
+        """
         # Before the first goes: the watch may tell of it before the last has gone.
         self.known.taken.update(action.path for action in actions)
         entries, failed = await to_the_end(self._quarantine, view, actions)
-        self.known.taken.difference_update(action.path for action in failed)
+        here = {action.path for action in actions} - {entry.path for entry in entries}
+        self.known.taken -= here
         whys = {action.path: action for action in actions}
         if entries:
             await self.store.add_entries(self.owner, entries, [_cause(whys.get(e.path)) for e in entries])
@@ -175,7 +181,7 @@ class Hands:
             self.known.identified.pop(entry.path, None)
             log.info("file.quarantined", owner=str(self.owner), path=entry.path, why=_cause(whys.get(entry.path)))
         self.guard.note(Direction.IMMICH, [e.path for e in entries if (a := whys.get(e.path)) and not a.approved])
-        return failed
+        return failed, frozenset(here.difference(action.path for action in failed))
 
     def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> tuple[list[Entry], list[Quarantine]]:
         entries: list[Entry] = []

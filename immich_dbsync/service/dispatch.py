@@ -185,8 +185,9 @@ class Dispatch:
             await self.hands.hold(view, held)
             actions = [action for action in actions if action.approved or whys[action.path] is None]
         self._swept = False  # until the database knows where the files are
-        failed = await self.hands.quarantine(view, actions)
+        failed, left = await self.hands.quarantine(view, actions)
         self._swept = True
+        self._todo.hint(left)  # the watch may have told of it while it was taken for our doing
         self._todo.retry(action.path for action in failed)
         return failed
 

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _TOGETHER = 128  # files identified together, at most
-_BYTES_TOGETHER = 8 << 20  # and their bytes, beyond the first: a large file has a thread for itself
+_BYTES_TOGETHER = 8 << 20  # and their bytes; what is larger is read by itself, so that no small file waits for it
 WORKERS = os.cpu_count() or 1
 """How many identify files at once, of one owner."""
 
@@ -52,12 +52,19 @@ class Hashing:
         """Work off the queue of files to be identified; to be run once for each core."""
         queues = self._sync.queues
         while True:
-            paths = [await queues.to_hash.get()]
+            path = await queues.to_hash.get()
             most, room = min(_TOGETHER, 1 + queues.to_hash.qsize() // WORKERS), _BYTES_TOGETHER
-            while len(paths) < most and room > 0:
-                paths.append(queues.to_hash.get_nowait())
-                room -= queues.hashing[paths[-1]]
-            await self._identify_all({path: queues.hashing[path] for path in paths})
+            together: dict[RelPath, int] = {}
+            while (size := queues.hashing[path]) <= room:
+                together[path] = size
+                room -= size
+                if len(together) == most:
+                    break
+                path = queues.to_hash.get_nowait()
+            if together:
+                await self._identify_all(together)
+            if path not in together:
+                await self._identify_all({path: size})
 
     async def _identify_all(self, sizes: Mapping[RelPath, int]) -> None:
         sync = self._sync

@@ -123,7 +123,7 @@ class OwnerSync:
         news = [asset for asset in assets if asset not in self.queues.requesting]
         if more:
             await self.judge_lost(None)
-        elif len(news) > LOOK:  # else all are judged together as it is
+        elif len(news) > 1 and not self.guard.few(Direction.IMMICH, len(news)):  # one alone is judged when it is seen
             await self.judge_lost(news)
         stuck: set[AssetId] = set()
         for start in range(0, len(news), LOOK):

@@ -39,13 +39,18 @@ _STALL_S = 3.0  # more than that between two looks: the process was not running
 _JITTER = 0.1  # of the time between two scans, so that owners do not scan at the same moment for ever
 
 
-async def catch_up(sync: OwnerSync) -> None:
-    """Have everything looked at whose asset changed while nobody listened: compared in SQL, not row by row."""
+async def catch_up(sync: OwnerSync, judged: asyncio.Event | None = None) -> None:
+    """Have everything looked at whose asset changed while nobody listened: compared in SQL, not row by row.
+
+    Sets ``judged`` when what was lost has been judged as a whole.
+    """
     await sync.store.clean_requests(sync.owner, sync.queues.requesting)
     paths = await sync.store.catch_up_paths(sync.owner, b"", BATCH)
     # While the settings have changed all of it waits for a person anyway, and says why.
     if paths and sync.known.unfamiliar is not Why.SETTINGS_CHANGED:
         await sync.judge_lost(None)
+    if judged is not None:
+        judged.set()
     await catch_up_entries(sync)
     while paths:
         await sync.look(paths)
@@ -227,13 +232,13 @@ class Rounds:
             prefixes, sync.to_scan = sync.to_scan, set()
             sync.known.scanning = True
             for prefix in [b""] if b"" in prefixes else sorted(prefixes):
-                tally, began = Tally(), time.monotonic()
+                tally, began, judged = Tally(), time.monotonic(), asyncio.Event()
                 async with asyncio.TaskGroup() as both:
-                    if (
-                        not prefix
-                    ):  # mends what went wrong before, and what no event told of: PostgreSQL, beside the walk
-                        both.create_task(catch_up(sync))
-                    both.create_task(self._scan(prefix, tally))
+                    if prefix:
+                        judged.set()
+                    else:  # mends what went wrong before, and what no event told of: PostgreSQL, beside the walk
+                        both.create_task(catch_up(sync, judged))
+                    both.create_task(self._scan(prefix, tally, judged))
                 self.tallies[prefix] = tally
                 if not prefix:
                     SCANS.labels(str(sync.owner)).observe(time.monotonic() - began)
@@ -242,7 +247,8 @@ class Rounds:
             if not sync.to_scan:
                 sync.scanned()
 
-    async def _scan(self, prefix: bytes, tally: Tally) -> None:
+    async def _scan(self, prefix: bytes, tally: Tally, judged: asyncio.Event) -> None:
+        """Have every difference looked at, but none before ``judged``."""
         sync = self._sync
         found = differences(sync.root, sync.parts.rules.names, sync.store, sync.owner, prefix=prefix, tally=tally)
         batch: list[RelPath] = []
@@ -250,9 +256,11 @@ class Rounds:
             async for path in found:
                 batch.append(path)
                 if len(batch) >= BATCH:
+                    await judged.wait()
                     sync.hint(batch)
                     batch = []
                     await _room(sync)
+        await judged.wait()
         sync.hint(batch)
         await _room(sync)
 

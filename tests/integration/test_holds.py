@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,9 @@ from immich_dbsync.model import Decision, Direction, OwnerId, Policy, RelPath
 from immich_dbsync.service import owner, rounds, rules, workers
 from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.rounds import catch_up
+from immich_dbsync.service.scan import differences
 from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.records import Store
 from tests.integration.harness import Harness, until
 
 pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
@@ -713,3 +715,55 @@ async def test_while_immichs_trash_is_off_a_deletion_waits(sync: Harness) -> Non
     await sync.becomes(tiny(0), "trashed")
     await released(sync)
     assert await trashed(sync, 4) == [0, 2]
+
+
+async def test_files_that_a_worker_has_in_hand_count_when_the_rest_is_judged(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest alone would be few, and would have gone before the others were looked at."""
+    monkeypatch.setattr(rules, "FROM_IMMICH", Limits(4, 0.5))
+    put(sync, 10)
+    await sync.start()
+    in_hand = [RelPath(name(number).encode()) for number in range(4)]
+    sync.owner().queues.uploading.update(in_hand)
+    await trash(sync, range(8))
+    assert (await sync.held(8)).reason == Why.TOO_MANY.value
+    assert len(sync.files()) == 10
+    sync.owner().queues.uploading.difference_update(in_hand)
+
+
+async def test_nothing_that_a_scan_finds_is_looked_at_before_what_was_lost_is_judged(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is asked beside the walk, and may take longer."""
+    put(sync, 3)
+    await sync.start()
+    judged, walked, hints = asyncio.Event(), asyncio.Event(), list[list[RelPath]]()
+    catch_up_paths, hint = Store.catch_up_paths, owner.OwnerSync.hint
+
+    async def slow(*arguments: Any) -> list[RelPath]:
+        await judged.wait()
+        return await catch_up_paths(*arguments)
+
+    async def told(*arguments: Any, **named: Any) -> AsyncIterator[RelPath]:
+        async for path in differences(*arguments, **named):
+            yield path
+        walked.set()
+
+    def noted(sync: owner.OwnerSync, paths: Iterable[RelPath], *, after: float = 0.0) -> None:
+        hints.append([*paths])
+        hint(sync, hints[-1], after=after)
+
+    monkeypatch.setattr(Store, "catch_up_paths", slow)
+    monkeypatch.setattr(rounds, "differences", told)
+    monkeypatch.setattr(owner.OwnerSync, "hint", noted)
+    sync.owner().scan()
+    await walked.wait()
+    await sync.connection.fetchval("select 1")  # a scan that did not wait would have gone on by now
+    assert hints == []
+    judged.set()
+
+    async def hinted() -> bool:
+        return hints != []
+
+    await until(hinted)

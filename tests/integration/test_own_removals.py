@@ -1,7 +1,11 @@
 """What the service takes out of a folder itself, the watch tells of as well: that is no news; what follows is."""
 
+from pathlib import Path
+
 import pytest
 
+from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined
+from immich_dbsync.model import RelPath, Stat, Xxh3
 from immich_dbsync.store.records import Store
 from tests.integration.harness import Harness, picture, until
 
@@ -64,3 +68,28 @@ async def test_a_file_that_came_back_and_is_deleted_is_no_removal_of_ours(sync: 
     assert not sync.owner().known.taken
     sync.path("a.png").unlink()
     await sync.becomes(ONE, "trashed")
+
+
+async def test_a_file_that_leaves_by_itself_while_it_is_taken_is_looked_at(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch tells of it while it is taken for our doing: no other word of it comes."""
+    take = QuarantineBatch.take
+
+    def gone(batch: QuarantineBatch, path: RelPath, expected: Stat, xxh3: Xxh3) -> Quarantined:
+        Path(sync.path(path)).unlink()
+        return take(batch, path, expected, xxh3)
+
+    sync.put("a.png", ONE)
+    await sync.start()
+    await sync.idle()
+    monkeypatch.setattr(QuarantineBatch, "take", gone)
+    await sync.trash(await sync.asset(ONE))
+
+    async def forgotten() -> bool:
+        return await sync.records() == {}
+
+    await until(forgotten)
+    await sync.idle()
+    assert not sync.owner().known.taken
+    assert sync.quarantined() == []

@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from immich_dbsync.disk.hashing import Abandoned, Hashed
+from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
 from immich_dbsync.model import OwnerId, RelPath
-from immich_dbsync.service import hashing, uploads
+from immich_dbsync.service import hashing, uploads, workers
 from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.sizes import LibrarySizes
 from immich_dbsync.store.records import Store
@@ -255,3 +258,29 @@ async def test_the_librarys_sizes(sync: Harness) -> None:
     await sync.connection.execute("drop table asset_exif cascade")
     sizes = LibrarySizes(sync.user, store, lambda: now[0])  # type: ignore[arg-type]
     assert not await lack(1)
+
+
+async def test_a_small_file_does_not_wait_for_a_large_one(sync: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones are read together; the large one is read for as long as it takes."""
+    small, large = picture(1), picture(2) + bytes(100_000)
+    for content in (small, large):
+        await sync.upload(content)
+    tied = threading.Event()
+
+    def slow(root: Root, path: RelPath, **options: Any) -> Hashed:
+        if path == b"b.png":
+            while not tied.wait(timeout=0.01):
+                if options["stopped"]():
+                    raise Abandoned
+        return sync.reads.hash_file(root, path, **options)
+
+    monkeypatch.setattr(hashing, "hash_file", slow)
+    monkeypatch.setattr(hashing, "WORKERS", 1)
+    monkeypatch.setattr(hashing, "_BYTES_TOGETHER", 50_000)
+    monkeypatch.setattr(workers, "WORKERS", 1)
+    sync.put("a.png", small)
+    sync.put("b.png", large)
+    await sync.start(wait=False)
+    assert await sync.tied("a.png") == await sync.asset(small)
+    tied.set()
+    assert await sync.tied("b.png") == await sync.asset(large)
