@@ -310,6 +310,20 @@ SERVICE = (
         _service("test_holds", "3.1.0", "immich"),
     ),
     Mutant(
+        "service.owner",
+        "what one statement of Immich's deleted is judged together",
+        "elif len(news) > 1 and not self.guard.few(Direction.IMMICH, len(news)):",
+        "elif False:",
+        _service("test_holds", "3.1.0", "in_hand"),
+    ),
+    Mutant(
+        "service.rounds",
+        "what was lost is judged before what a scan finds is looked at",
+        "                    if prefix:\n                        judged.set()",
+        "                    judged.set()\n                    if prefix:\n                        pass",
+        _service("test_holds", "3.1.0", "scan_finds"),
+    ),
+    Mutant(
         "service.guard",
         "an emptied folder waits for a person",
         "return Why.EMPTIED if await",
