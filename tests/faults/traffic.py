@@ -1,6 +1,5 @@
 """What people do to both sides while something goes wrong, and what has to come of it."""
 
-import asyncio
 import itertools
 
 from tests.faults.rig import Rig, picture
@@ -57,7 +56,6 @@ class Traffic:
         """So many new files, one soon after the other."""
         for _ in range(count):
             self._arrives()
-            await asyncio.sleep(0)
 
     def _arrives(self) -> str:
         number = next(self._numbers)
