@@ -1,6 +1,7 @@
 """The settings: environment ``IMMICH_DBSYNC_*`` over a TOML file over defaults; Immich's own names work too."""
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -173,13 +174,13 @@ class Settings(BaseSettings):
         validation_alias=_alias("heartbeat"),
         description="Seconds of silence after which the database connection is tested.",
     )
-    metrics_port: int | None = Field(
-        default=None,
-        ge=1,
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
         le=65535,
         validation_alias=_alias("metrics_port"),
         description="Port of this machine's loopback at which Prometheus finds `/metrics`, and others `/healthz` and"
-        " `/readyz`: see [monitoring](monitoring.md). Without it nothing listens.",
+        " `/readyz`: see [monitoring](monitoring.md). With 0 nothing listens.",
         examples=[9283],
     )
     log_format: Literal["auto", "json", "console"] = Field(
@@ -289,6 +290,15 @@ def names_of(field: str) -> list[str]:
     alias = Settings.model_fields[field].validation_alias
     assert isinstance(alias, AliasChoices)
     return [str(choice) for choice in alias.choices]
+
+
+def name_in_use(field: str) -> str:
+    """What a setting is called where its value comes from; its strongest name where it is not set."""
+    names, file = names_of(field), config_file()
+    keys = tomllib.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+    return next(
+        (name for name in names if os.environ.get(name)), next((name for name in names if name in keys), names[0])
+    )
 
 
 def config_file() -> Path | None:

@@ -19,7 +19,7 @@ from rich.table import Table
 from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError, did_you_mean
 from immich_dbsync.service.listener import LOST, connect, reason, right_missing
 from immich_dbsync.service.logs import printable
-from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file, names_of
+from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file, name_in_use, names_of
 
 T = TypeVar("T")
 
@@ -61,8 +61,14 @@ def valid_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
+        problems = "; ".join(f"{_setting(problem['loc'][0])}: {problem['msg']}" for problem in error.errors())
         raise SettingsError(f"A setting makes no sense: {problems}.") from None
+
+
+def _setting(name: object) -> str:
+    """A setting as whoever set it called it; pydantic names its strongest name."""
+    field = next((field for field in Settings.model_fields if name in {field, *names_of(field)}), None)
+    return str(name) if field is None else name_in_use(field)
 
 
 def refuse_unknown_variables() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import faulthandler
-import logging
 import math
 import os
 import random
@@ -58,8 +57,6 @@ async def run(settings: Settings) -> None:
     settings.require_database_url()
     settings.require_api_keys()
     settings.require_sync_root()
-    # The pool logs each connection that it could not open again, with a traceback; the session says what is wrong.
-    logging.getLogger("asyncpg").addHandler(logging.NullHandler())
     faulthandler.enable()  # systemd's watchdog ends a service that hangs with SIGABRT: the log shows where it hung
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     notifier, state = Notifier(os.environ, os.getpid()), State()

@@ -79,14 +79,17 @@ async def enrol(
             origin, lacking = Origin.KEPT, await _lacking(server, before)
             if given is not None or _NEEDED & {*lacking}:
                 _require_replaceable(settings, owner, before)
+                written = keyring.written_for(file, owner.email)
+                unknown = [key for key in written if await library.owner_of_key(key) is None]
                 origin = Origin.MADE if given is None else Origin.GIVEN
                 if given is not None:
                     lacking = await _check_given(connection, server, owner, given)
                     keyring.add_key(file, given, owner.email)
                 else:
                     lacking = await _make_key(connection, server, owner, file)
-                if before is not None and before != given:
-                    keyring.take_out(file, [before])
+                replaced = [key for key in (before, *unknown) if key is not None and key != given]
+                if replaced:
+                    keyring.take_out(file, replaced)
         except api.Unavailable as error:
             raise ServerUnreachable(f"{error}. Start Immich, or mend the server URL; no key was made.") from error
     owners = Owners(connection)

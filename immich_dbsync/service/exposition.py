@@ -99,12 +99,12 @@ class _Gauges(Collector):
 
 
 @asynccontextmanager
-async def exposed(port: int | None, state: State) -> AsyncIterator[None]:
-    """Answer at this port until the block ends; not at all where it is None.
+async def exposed(port: int, state: State) -> AsyncIterator[None]:
+    """Answer at this port until the block ends; not at all where it is 0.
 
     Raises SettingsError for a port that is taken.
     """
-    if port is None:
+    if not port:
         yield
         return
     gauges = _Gauges(state)

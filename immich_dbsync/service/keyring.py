@@ -4,8 +4,10 @@ import fcntl
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
+from immich_dbsync.credentials import size
 from immich_dbsync.errors import SettingsError
 from immich_dbsync.settings import Settings
 
@@ -48,6 +50,16 @@ def take_out(path: Path, keys: Collection[str]) -> None:
         return kept
 
     _rewrite(path, remaining)
+
+
+def written_for(path: Path, email: str) -> list[str]:
+    """The keys below our comments that say they are this user's; none where there is no file."""
+    if size(path) == 0:
+        return []
+    with path.open(encoding="utf-8") as file:
+        lines = [line.strip() for line in file]
+    remark = _REMARK.format(email=email)
+    return [key for above, key in pairwise(lines) if above == remark and key and not key.startswith("#")]
 
 
 def _rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> None:

@@ -8,6 +8,8 @@ import structlog
 
 from immich_dbsync.metrics import PROBLEMS
 
+log = structlog.get_logger()
+
 
 def _printable(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Show paths, which are bytes, as text: what is not UTF-8 or not printable is escaped."""
@@ -33,6 +35,13 @@ def printable(path: bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+class _Passed(logging.Handler):
+    """Passes on what libraries log, so that it is a line like the others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.error("library.failed", library=record.name, reason=record.getMessage(), exc_info=record.exc_info)
+
+
 def configure(form: Literal["auto", "json", "console"], level: str) -> None:
     """Set up logging for the whole process; lines go to stderr."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
@@ -50,3 +59,7 @@ def configure(form: Literal["auto", "json", "console"], level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    logging.basicConfig(handlers=[_Passed()], level=logging.ERROR, force=True)
+    # Its pool logs each connection that it could not open again, with a traceback; the session says what is wrong.
+    logging.getLogger("asyncpg").addHandler(logging.NullHandler())
+    logging.getLogger("asyncpg").propagate = False

@@ -138,6 +138,16 @@ async def test_only_this_machine_by_its_own_names(stage: Stage, get: Callable[..
         for host in ("example.org", "example.org:80", "127.0.0.1.example.org", "10.0.0.1", "[::2]:80", "localhost.:80"):
             assert (await get("/metrics", host))[0] == 421, host
         assert (await get("/metrics", address="127.0.0.2"))[0] == 0
+        assert (await get("/metrics", address="[::1]"))[0] == (200 if _has_ipv6() else 0)
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as free:
+            free.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 async def test_a_port_that_is_taken(stage: Stage, port: int) -> None:

@@ -102,6 +102,13 @@ async def test_a_second_time_it_changes_nothing_and_mends_what_is_missing(stage:
     assert "made in Immich's database" in ended.out
     assert keys(stage) != before[0]
     assert len(keys(stage)) == 1
+    # So is one that was deleted in Immich; what somebody else wrote into the file stays.
+    await stage.connection.execute("delete from api_key")
+    with (stage.home / "keys").open("a") as file:
+        file.write("another\n")
+    assert (await command("users", "add", ADA, env=env)).code == 0
+    assert len(keys(stage)) == 2
+    assert keys(stage)[0] == "another"
     assert await states(stage) == {ADA: "synced"}
 
 

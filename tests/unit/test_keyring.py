@@ -87,3 +87,13 @@ def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(
 def test_without_a_file_it_is_said_what_to_set() -> None:
     with pytest.raises(SettingsError, match="Set api_keys_file"):
         keyring.file_of(Settings(api_keys_file=None))
+
+
+def test_the_keys_that_were_written_for_a_user_are_known_by_the_remark(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    assert keyring.written_for(file, "ada@example.org") == []
+    for key, email in [("one", "ada@example.org"), ("two", "bob@example.org"), ("three", "ada@example.org")]:
+        keyring.add_key(file, key, email)
+    with file.open("a") as more:
+        more.write("four\n")
+    assert keyring.written_for(file, "ada@example.org") == ["one", "three"]

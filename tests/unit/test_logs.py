@@ -64,3 +64,23 @@ structlog.get_logger().info("shown", path=b"a\\nb\\xff", reason="two\\nlines \\x
     else:
         assert "a\\nb\\xff" in line
         assert "\x1b[31m" not in line.replace("\x1b[0m", "")
+
+
+def test_what_a_library_logs_is_a_line_like_the_others() -> None:
+    program = r"""
+from immich_dbsync.service import logs
+import logging
+logs.configure("json", "info")
+logging.getLogger("aiohttp.server").warning("not shown")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("aiohttp.server").exception("Error handling %s", "a\nb")
+logging.getLogger("asyncpg.pool").error("not shown")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    [line] = ended.stderr.decode().splitlines()
+    event = json.loads(line)
+    assert (event["event"], event["level"], event["library"]) == ("library.failed", "error", "aiohttp.server")
+    assert event["reason"] == "Error handling a\\nb"
+    assert "ZeroDivisionError" in event["exception"]

@@ -249,3 +249,30 @@ def test_a_file_that_is_no_toml_is_named(toml: Path, text: bytes) -> None:
 
 def test_errors_are_values() -> None:
     assert str(pickle.loads(pickle.dumps(SettingsError("said")))) == "said"
+
+
+@pytest.mark.parametrize(
+    ("variables", "in_file", "named"),
+    [
+        ({"IMMICH_DBSYNC_UPLOADS": "many"}, "uploads = 3", "IMMICH_DBSYNC_UPLOADS"),
+        ({"IMMICH_DBSYNC_UPLOADS": ""}, "uploads = 'many'", "uploads"),
+        ({}, "uploads = 'many'", "uploads"),
+        ({"IMMICH_SERVER_URL": "htp:/me"}, "", "IMMICH_SERVER_URL"),
+        ({"DB_PORT": "none"}, "", "DB_PORT"),
+        ({"IMMICH_DBSYNC_POLICY": "keep"}, "", "IMMICH_DBSYNC_POLICY"),
+        ({"IMMICH_DBSYNC_POLICIES": "Camera=keep"}, "", "IMMICH_DBSYNC_POLICIES"),
+    ],
+)
+def test_a_mistake_is_named_as_it_was_set(
+    variables: dict[str, str], in_file: str, named: str, toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml.write_text(in_file)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=rf"makes no sense: {named}: "):
+        load_settings()
+
+
+def test_a_port_of_0_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMMICH_DBSYNC_METRICS_PORT", "0")
+    assert load_settings().metrics_port == Settings().metrics_port == 0
