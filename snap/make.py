@@ -65,20 +65,27 @@ def architecture() -> str:
     return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
-def pack(tree: Path, output: Path) -> Path:
+def pack(tree: Path, output: Path, compression: str) -> Path:
     """Pack the tree into ``output``: with ``snap pack``, which also checks it, else with mksquashfs."""
     made = yaml.safe_load((tree / "meta" / "snap.yaml").read_text())
     file = output / f"{made['name']}_{made['version']}_{made['architectures'][0]}.snap"
     output.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
     if shutil.which("snap") and shutil.which("mksquashfs"):
-        command: list[str | Path] = ["snap", "pack", f"--filename={file.name}", tree, output]
+        command: list[str | Path] = [
+            "snap",
+            "pack",
+            f"--filename={file.name}",
+            f"--compression={compression}",
+            tree,
+            output,
+        ]
     elif shutil.which("mksquashfs"):
         command = [
             "mksquashfs",
             tree,
             file,
-            *["-noappend", "-comp", "xz", "-all-root", "-no-xattrs", "-no-progress", "-quiet"],
+            *["-noappend", "-comp", compression, "-all-root", "-no-xattrs", "-no-progress", "-quiet"],
         ]
     else:
         sys.exit("Neither `snap pack` nor mksquashfs is here. On Debian: apt-get install snapd squashfs-tools")
@@ -110,7 +117,8 @@ def main() -> None:
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
     assemble(project, options.project.parent / "hooks", tree, options.python or interpreter())
-    sys.stdout.write(f"{pack(tree, options.output.resolve())}\n")
+    file = pack(tree, options.output.resolve(), project.get("compression", "xz"))
+    sys.stdout.write(f"{file}\n")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from tests.forked import Forked
 from tests.waiting import until
 
 PROGRAM = (str(Path(sys.executable).with_name("immich-dbsync")),)
-_END_S = 30.0
+_END_S = 120.0
 _TOLD = 60  # last lines of a service's log that are shown when its test fails
 _OLD = 1_700_000_000
 

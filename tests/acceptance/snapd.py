@@ -50,7 +50,7 @@ elif verb in ("start", "stop", "restart"):
 else:
     sys.exit(f"error: unknown command {{verb!r}}")
 """
-_END_S = 60.0
+_END_S = 120.0
 _STOP_S = 15.0
 
 

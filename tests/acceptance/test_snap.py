@@ -27,7 +27,7 @@ from tests.waiting import until
 pytestmark = [
     pytest.mark.skipif(shutil.which("mksquashfs") is None, reason="On Debian: apt-get install snapd squashfs-tools"),
     pytest.mark.newest,  # nothing here depends on Immich's tables
-    pytest.mark.timeout(400),  # a snap is made first, and packages for it are fetched
+    pytest.mark.timeout(900),  # a snap is made first, and packages for it are fetched
 ]
 
 OURS = CHECKOUT / "snap"

@@ -18,7 +18,7 @@ from tests.docs.reader import INTERPRETED, NOT_RUN, Reader
 from tests.waiting import until
 
 DOCS = ROOT / "docs"
-_END_S = 30.0
+_END_S = 120.0
 STARTS = [DOCS / name for name in ("start-docker.md", "start-server.md", "start-snap.md")]
 
 
