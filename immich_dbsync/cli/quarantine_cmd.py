@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 import asyncpg
@@ -24,7 +24,7 @@ from immich_dbsync.cli.common import (
     run_async,
 )
 from immich_dbsync.cli.history_cmd import since_when
-from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NoSuchFile
+from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NoSuchFile, did_you_mean
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.accounts import Account, accounts
 from immich_dbsync.service.logs import configure, printable
@@ -85,6 +85,8 @@ def list_files(user: User = "", path: Place = "", as_json: AsJson = False) -> No
         if as_json:
             print_json({"files": [_json(file, settings) for file in files]})
             return
+        if path and not files:
+            raise _nothing_at(settings, user, path)
         rows = [
             (str(f.kept.id), f.owner.email, _local(f), str(f.kept.size), f.state, printable(f.kept.path)) for f in files
         ]
@@ -101,7 +103,10 @@ def restore(numbers: Numbers = None, user: User = "", path: Place = "", as_json:
     """
     with console_errors():
         settings = load_settings()
-        files = _chosen(run_async(_files(settings, user, path)), numbers, path)
+        files = run_async(_files(settings, user, path))
+        if path and not files:
+            raise _nothing_at(settings, user, path)
+        files = _chosen(files, numbers, path)
         if not numbers:
             files = [*{(file.owner.id, file.kept.path): file for file in files}.values()]
         done = _ask(settings, files, bring_back)
@@ -166,13 +171,18 @@ async def _files(settings: Settings, user: str, path: str) -> list[_File]:
         return [_File(owner, kept) for owner in owners for kept in await quarantined(connection, owner.id, inside)]
 
 
+def _nothing_at(settings: Settings, user: str, path: str) -> NoSuchFile:
+    """What to raise where nothing in quarantine was at or below this path."""
+    were = {PurePath(printable(file.kept.path)) for file in run_async(_files(settings, user, ""))}
+    places = {str(place) for file in were for place in (file, *file.parents) if place.name}
+    return NoSuchFile(f"Nothing in quarantine was at or below {path!r}.{did_you_mean(path, places)}")
+
+
 def _chosen(files: Sequence[_File], numbers: Sequence[int] | None, otherwise: str) -> list[_File]:
     """The files with these numbers, or all where another choice was made; raises NoSuchFile for what is not there."""
     if not numbers:
         if not otherwise:
             raise typer.BadParameter("name the files by their numbers, or by an option.")
-        if not files:
-            raise NoSuchFile("Nothing like that is in quarantine.")
         return [*files]
     found = {file.kept.id: file for file in files}
     if missing := [str(number) for number in numbers if number not in found]:

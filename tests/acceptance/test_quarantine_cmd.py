@@ -236,7 +236,12 @@ async def test_purge_shows_first_what_it_deletes_and_asks(stage: Stage) -> None:
 async def test_what_is_not_there(stage: Stage) -> None:
     assert "Not in quarantine: 999." in (await told(stage, "restore", "999")).complaint(13)
     assert "Not in quarantine: 999." in (await told(stage, "purge", "999", "--yes")).complaint(13)
-    assert "Nothing like that" in (await told(stage, "restore", "--path", "elsewhere")).complaint(13)
+    assert (await told(stage, "restore", "--path", "elsewhere")).complaint(13) == (
+        "Nothing in quarantine was at or below 'elsewhere'."
+    )
+    for verb in ("list", "restore"):
+        assert (await told(stage, verb, "--path", "Camra")).complaint(13).endswith(" Did you mean Camera?")
+    assert (await told(stage, "list", "--path", "Camra", "--json")).json["files"] == []
     assert "Did you mean ada@example.org?" in (await told(stage, "list", "--user", "ada@exmple.org")).complaint(13)
     assert "in no user's folder" in (await told(stage, "list", "--path", "/elsewhere")).complaint(10)
     for words in (["restore"], ["purge"]):
