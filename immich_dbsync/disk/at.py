@@ -34,7 +34,10 @@ _AT_SYMLINK_NOFOLLOW = 0x100
 
 def stat_of(status: os.stat_result) -> Stat:
     """The four values that records keep."""
-    return Stat(status.st_size, bounded(status.st_mtime_ns), bounded(status.st_ctime_ns), status.st_ino)
+    mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
+    if not 0 <= mtime <= _LAST_NS or not 0 <= ctime <= _LAST_NS:
+        mtime, ctime = bounded(mtime), bounded(ctime)
+    return Stat(status.st_size, mtime, ctime, status.st_ino)
 
 
 def bounded(ns: int) -> int:

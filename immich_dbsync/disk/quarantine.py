@@ -8,7 +8,6 @@ import errno
 import os
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Self
 from immich_dbsync.core.names import valid_path
 from immich_dbsync.disk.at import GONE, is_regular, make_directory_at, open_directory_at, rename_at, stat_of, status_at
 from immich_dbsync.disk.errors import Changed, OtherDevice, QuarantineUnsafe
+from immich_dbsync.disk.held import HeldFolders
 from immich_dbsync.disk.marker import STATE, open_state
 from immich_dbsync.disk.moving import look, move, numbered, restored, xxh3_of_looked
 from immich_dbsync.disk.root import Root
@@ -27,9 +27,6 @@ QUARANTINE = b"quarantine"
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")  # as acl(5) keeps them
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _NUMBER = re.compile(rb"~[1-9][0-9]*\Z")
-_KEPT = 64  # directory descriptors a batch holds, sources and targets together
-# A held descriptor still leads to its directory after that was moved elsewhere; a path is trusted for this long.
-_TRUSTED_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +35,6 @@ class Quarantined:
 
     location: bytes
     stat: Stat
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """An open directory, where it really is, and since when (seconds of the batch's clock)."""
-
-    place: bytes
-    fd: int
-    since: float
 
 
 class QuarantineBatch:
@@ -60,8 +48,7 @@ class QuarantineBatch:
             raise ValueError(f"not a day: {day!r}")
         self._root = root
         self._day = day.encode()
-        self._clock = clock
-        self._held: OrderedDict[tuple[bool, bytes], _Held] = OrderedDict()
+        self._held = HeldFolders(clock)
 
     def __enter__(self) -> Self:
         return self
@@ -71,8 +58,7 @@ class QuarantineBatch:
 
     def close(self) -> None:
         """Give back all descriptors."""
-        while self._held:
-            os.close(self._held.popitem()[1].fd)
+        self._held.close()
 
     def take(self, path: RelPath, expected: Stat, xxh3: Xxh3) -> Quarantined:
         """Have the last look at the file, and move it to quarantine.
@@ -104,59 +90,58 @@ class QuarantineBatch:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
                 raise
 
-        return self._hold((False, folder), opened)[1]
+        return self._held.hold((False, folder), opened)[1]
 
     def _target(self, folder: bytes) -> tuple[bytes, int]:
         location = self._day + b"/" + folder if folder else self._day
-        return self._hold((True, location), lambda: _open_target(self._root, location))
-
-    def _hold(self, key: tuple[bool, bytes], opened: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
-        now = self._clock()
-        if (held := self._held.get(key)) is not None:
-            if now - held.since < _TRUSTED_S:
-                self._held.move_to_end(key)
-                return held.place, held.fd
-            del self._held[key]
-            os.close(held.fd)
-        place, fd = opened()
-        self._held[key] = _Held(place, fd, now)
-        if len(self._held) > _KEPT:
-            os.close(self._held.popitem(last=False)[1].fd)
-        return place, fd
+        return self._held.hold((True, location), lambda: _open_target(self._root, location))
 
 
-def quarantine(root: Root, path: RelPath, expected: Stat, xxh3: Xxh3, day: str) -> Quarantined:
-    """``QuarantineBatch.take`` for one file."""
-    with QuarantineBatch(root, day) as batch:
-        return batch.take(path, expected, xxh3)
+class RestoreBatch:
+    """Moves many quarantined files back, holding the directories it used last; a context manager.
 
-
-def put_back(root: Root, location: bytes, path: RelPath, expected: Stat) -> tuple[RelPath, Stat]:
-    """Move a quarantined file to ``path``, or beside it where that is taken: where it is now, and its stat there.
-
-    Missing folders are made, with owner, mode and ACLs of the nearest one that exists. ``expected`` is its stat in
-    quarantine (the ctime may differ). Raises Changed when it is another file, FileNotFoundError when it is not in
-    quarantine.
+    Its end removes the folders in quarantine that became empty. Not for use from two threads at once.
     """
-    source, name = _open_location(root, location)
-    try:
-        with look(root, source, name, location) as looked:
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._held = HeldFolders()
+        self._left: dict[bytes, bytes] = {}  # a location for each folder in quarantine that a file has left
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._held.close()
+        for location in self._left.values():
+            _prune(self._root, location)
+
+    def put_back(self, location: bytes, path: RelPath, expected: Stat) -> tuple[RelPath, Stat]:
+        """Move a quarantined file to ``path``, or beside it where that is taken: where it is now, and its stat there.
+
+        Missing folders are made, with owner, mode and ACLs of the nearest one that exists. ``expected`` is its stat in
+        quarantine (the ctime may differ). Raises Changed when it is another file, FileNotFoundError when it is not in
+        quarantine.
+        """
+        inside, _, name = valid_path(location).rpartition(b"/")
+        _, source = self._held.hold((True, inside), lambda: (inside, _open_location(self._root, location)[0]))
+        with look(self._root, source, name, location) as looked:
             if not looked.stat.same_file(expected):
                 raise Changed(location)
             folder, _, last = valid_path(path).rpartition(b"/")
-            above, target = _open_restored(root, folder)
+            above, target = self._held.hold((False, folder), lambda: _open_restored(self._root, folder))
             try:
                 new, after = move(looked, target, restored(last), None)
-            finally:
-                os.close(target)
-    finally:
-        os.close(source)
-    _prune(root, location)
-    return RelPath(above + new), after
+            except FileNotFoundError as error:
+                if status_at(source, name) is None:
+                    raise
+                raise OSError(errno.ESTALE, "the folder went away", path) from error
+        self._left[inside] = location
+        return RelPath(above + new), after
 
 
 def purge(root: Root, location: bytes, expected: Stat) -> None:
-    """Unlink a quarantined file for good (row 16). Errors as ``put_back``."""
+    """Unlink a quarantined file for good (row 16). Errors as ``RestoreBatch.put_back``."""
     source, name = _open_location(root, location)
     try:
         with look(root, source, name, location) as looked:
@@ -315,8 +300,7 @@ __all__ = [
     "QUARANTINE",
     "QuarantineBatch",
     "Quarantined",
+    "RestoreBatch",
     "entries",
     "purge",
-    "put_back",
-    "quarantine",
 ]

@@ -1,5 +1,6 @@
 """Carries out what is quick and needs no request: what happens between folder and quarantine, and in our tables."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -23,18 +24,20 @@ from immich_dbsync.core.view import View
 from immich_dbsync.disk import quarantine
 from immich_dbsync.disk.errors import Changed, ChangedWhileRead, NotTaken, QuarantineUnsafe
 from immich_dbsync.disk.hashing import hash_file, is_racy
-from immich_dbsync.disk.quarantine import QuarantineBatch
+from immich_dbsync.disk.quarantine import QuarantineBatch, RestoreBatch
 from immich_dbsync.disk.root import Root
 from immich_dbsync.disk.sidecars import LARGEST, left_behind
 from immich_dbsync.metrics import REMOVAL
 from immich_dbsync.model import AssetId, Content, Direction, Entry, Hold, OwnerId, Record, RelPath, Xxh3
 from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.observe import Known
+from immich_dbsync.service.requests import batches
 from immich_dbsync.service.threads import to_the_end
 from immich_dbsync.store.records import Deed, Store
 
 log = structlog.get_logger()
 
+_TAKEN_AT_ONCE = 250  # files moved to quarantine, and then written down while the next ones go
 _REFUSED = (Changed, NotTaken, QuarantineUnsafe, OSError)
 
 
@@ -167,21 +170,43 @@ class Hands:
 
         Returns those that could not be moved, and the paths whose files had left by themselves.
         """
+        failed: list[Quarantine] = []
+        left: set[RelPath] = set()
         # Before the first goes: the watch may tell of it before the last has gone.
         self.known.taken.update(action.path for action in actions)
-        entries, failed = await to_the_end(self._quarantine, view, actions)
-        here = {action.path for action in actions} - {entry.path for entry in entries}
-        self.known.taken -= here
+        noting: asyncio.Task[None] | None = None
+        try:
+            for part in batches(actions, _TAKEN_AT_ONCE):
+                entries, unmoved = await to_the_end(self._quarantine, view, part)
+                here = {action.path for action in part} - {entry.path for entry in entries}
+                self.known.taken -= here
+                failed += unmoved
+                left |= here.difference(action.path for action in unmoved)
+                if noting is not None:
+                    await noting
+                # While PostgreSQL writes, the next files go.
+                noting = asyncio.create_task(self._note_quarantined(view, part, entries))
+            if noting is not None:
+                await noting
+        except BaseException:
+            if noting is not None:
+                noting.cancel()
+                await asyncio.gather(noting, return_exceptions=True)
+            raise
+        return failed, frozenset(left)
+
+    async def _note_quarantined(self, view: View, actions: Sequence[Quarantine], entries: Sequence[Entry]) -> None:
+        """Write down what was moved by these actions, and tell of it."""
+        if not entries:
+            return
+        self.known.taken.update(entry.path for entry in entries)  # sidecars, too
         whys = {action.path: action for action in actions}
-        if entries:
-            await self.store.add_entries(self.owner, entries, [_cause(whys.get(e.path)) for e in entries])
-        self.known.taken.update(entry.path for entry in entries)
+        await self.store.add_entries(self.owner, entries, [_cause(whys.get(e.path)) for e in entries])
         _time(view, entries)
         for entry in entries:
             self.known.identified.pop(entry.path, None)
             log.info("file.quarantined", owner=str(self.owner), path=entry.path, why=_cause(whys.get(entry.path)))
         self.guard.note(Direction.IMMICH, [e.path for e in entries if (a := whys.get(e.path)) and not a.approved])
-        return failed, frozenset(here.difference(action.path for action in failed))
 
     def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> tuple[list[Entry], list[Quarantine]]:
         entries: list[Entry] = []
@@ -231,24 +256,25 @@ class Hands:
         ended: list[Entry] = []
         kept: list[Entry] = []
         failed: list[Entry] = []
-        for action in actions:
-            entry = action.entry
-            if action.tie is None and self._is_there(entry):
-                kept.append(entry)
-                continue
-            try:
-                path, stat = quarantine.put_back(self.root, entry.location, entry.path, entry.stat)
-            except FileNotFoundError:
-                log.warning("quarantine.lost", owner=str(self.owner), path=entry.path)
-                ended.append(entry)
-            except Changed as error:
-                log.warning("put_back.refused", owner=str(self.owner), path=entry.path, reason=str(error))
-                kept.append(entry)
-            except (QuarantineUnsafe, OSError) as error:
-                log.warning("put_back.refused", owner=str(self.owner), path=entry.path, reason=str(error))
-                failed.append(entry)
-            else:
-                back.append((entry, Record(path, stat, entry.content, action.tie)))
+        with RestoreBatch(self.root) as batch:
+            for action in actions:
+                entry = action.entry
+                if action.tie is None and self._is_there(entry):
+                    kept.append(entry)
+                    continue
+                try:
+                    path, stat = batch.put_back(entry.location, entry.path, entry.stat)
+                except FileNotFoundError:
+                    log.warning("quarantine.lost", owner=str(self.owner), path=entry.path)
+                    ended.append(entry)
+                except Changed as error:
+                    log.warning("put_back.refused", owner=str(self.owner), path=entry.path, reason=str(error))
+                    kept.append(entry)
+                except (QuarantineUnsafe, OSError) as error:
+                    log.warning("put_back.refused", owner=str(self.owner), path=entry.path, reason=str(error))
+                    failed.append(entry)
+                else:
+                    back.append((entry, Record(path, stat, entry.content, action.tie)))
         return back, ended, kept, failed
 
     def _is_there(self, entry: Entry) -> bool:

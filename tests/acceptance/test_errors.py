@@ -150,7 +150,7 @@ WRONG_FILES = {
     "no TOML": (b"database_url = s3cret-k3y\nx", "is not valid TOML"),
     "no text": (b"sync_root = '\xff'", "is not valid TOML"),
     "mistyped key": (b"sync_rot = '/srv'", "There is no setting 'sync_rot'"),
-    "wrong type": (b"api_keys = ['s3cret-k3y']", "API_KEYS: Input should be a valid string"),
+    "wrong type": (b"api_keys = ['s3cret-k3y']", "api_keys: Input should be a valid string"),
 }
 
 

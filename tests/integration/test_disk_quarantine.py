@@ -16,7 +16,7 @@ from immich_dbsync.disk import moving
 from immich_dbsync.disk.at import rename_at
 from immich_dbsync.disk.errors import Changed, QuarantineUnsafe
 from immich_dbsync.disk.hashing import BLOCK, hash_file
-from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, entries, purge, put_back, quarantine
+from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, RestoreBatch, entries, purge
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat, Xxh3
 from tests.acls import grant, lists
@@ -41,6 +41,16 @@ def put(path: Path, content: bytes = b"picture") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     os.utime(path, ns=(OLD, OLD))
+
+
+def quarantine(root: Root, path: RelPath, expected: Stat, xxh3: Xxh3, day: str) -> Quarantined:
+    with QuarantineBatch(root, day) as batch:
+        return batch.take(path, expected, xxh3)
+
+
+def put_back(root: Root, location: bytes, path: RelPath, expected: Stat) -> tuple[RelPath, Stat]:
+    with RestoreBatch(root) as batch:
+        return batch.put_back(location, path, expected)
 
 
 def names(folder: Path) -> list[str]:
@@ -439,6 +449,38 @@ def test_a_batch_takes_many_and_holds_few(root: Root) -> None:
             assert len(names(Path("/proc/self/fd"))) - before <= 65
     assert len(names(Path("/proc/self/fd"))) == before
     assert [path for _, path, _ in entries(root)] == sorted(batch_paths)
+
+
+def test_many_come_back_and_leave_no_empty_folders(root: Root) -> None:
+    paths = [RelPath(b"d%d/e/x%d.jpg" % (i % 100, i)) for i in range(300)]
+    for path in paths:
+        put(root.path / path.decode())
+    taken = {path: quarantine(root, path, *known(root, path), DAY) for path in paths}
+    stays = quarantine(root, FILE, *known(root), DAY)
+    shutil.rmtree(root.path / "d1")
+    before = len(names(Path("/proc/self/fd")))
+    with RestoreBatch(root) as batch:
+        for path, there in taken.items():
+            assert batch.put_back(there.location, path, there.stat)[0] == path
+            assert len(names(Path("/proc/self/fd"))) - before <= 65
+    assert len(names(Path("/proc/self/fd"))) == before
+    assert [location for location, _, _ in entries(root)] == [stays.location]
+    assert names(root.path / ".immich-dbsync/quarantine/2024-05-06") == ["a"]
+
+
+def test_a_folder_that_goes_while_files_come_back_to_it_is_no_lost_file(root: Root) -> None:
+    first, second = RelPath(b"d/1.jpg"), RelPath(b"d/2.jpg")
+    for path in (first, second):
+        put(root.path / path.decode())
+    taken = {path: quarantine(root, path, *known(root, path), DAY) for path in (first, second)}
+    with RestoreBatch(root) as batch:
+        batch.put_back(taken[first].location, first, taken[first].stat)
+        shutil.rmtree(root.path / "d")
+        with pytest.raises(OSError, match="the folder went away") as raised:
+            batch.put_back(taken[second].location, second, taken[second].stat)
+        assert raised.value.errno == errno.ESTALE
+    assert [path for _, path, _ in entries(root)] == [second]
+    assert put_back(root, taken[second].location, second, taken[second].stat)[0] == second
 
 
 def test_a_held_folder_that_was_moved_away_is_let_go_soon(root: Root, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ class Seen:
     quarantined: frozenset[bytes]
     library: Mapping[bytes, str]  # content to the status of its asset; no entry where it is deleted for good
     held: frozenset[bytes] = frozenset()  # contents of which a deletion waits for a person
+    holds: Mapping[bytes, int] = field(default_factory=dict)  # how often a deletion of a content was held so far
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Past:
     folder_removed: int = 0  # a file of this content left the folder, by the user's doing
     folder_added: int = 0  # a file of this content came there, by the user's doing
     rejected: int = 0  # a hold of its deletion was rejected
+    held: int = 0  # its deletion was put on hold
+    holds: int = 0  # how often that was
     to_return: bool = False  # the engine took a file of it out, and has to put it back should its asset be restored
     lost: bool = False  # the user destroyed the last there was of it
     at_quiet: tuple[bool, str] = (False, GONE)  # whether in the folder, and its status, when all was last quiet
@@ -135,6 +138,10 @@ class Oracle:
         for content in {*self.library, *seen.library}:
             self._library_changed(content, self.library.get(content, GONE), seen.library.get(content, GONE), seen)
         self.library, self.quarantined = dict(seen.library), seen.quarantined
+        for content, holds in seen.holds.items():
+            past = self.past(content)
+            if holds > past.holds:
+                past.holds, past.held = holds, self.step
         there = {*seen.files.values(), *seen.quarantined, *seen.library}
         for content, past in self.pasts.items():
             assert past.lost or content in there, f"{name(content)} is nowhere any more"
@@ -186,7 +193,8 @@ class Oracle:
         was_there, was = past.at_quiet
         what = f"{name(content)} (in the folder: {was_there}, {was}, and now: {there}, {status})"
         assert not there or status == ACTIVE, f"{what}: it is in the folder only"
-        if content in self.held or past.rejected > self.quiet_at:
+        # What a person was asked about stays where it is, even when another file comes to its path before they answer.
+        if content in self.held or max(past.rejected, past.held) > self.quiet_at:
             return
         folder = max(past.folder_added, past.folder_removed) > self.quiet_at
         web = max(past.web_added, past.web_removed) > self.quiet_at

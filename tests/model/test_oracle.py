@@ -89,3 +89,21 @@ def test_a_content_that_is_nowhere(oracle: Oracle) -> None:
     oracle.library.clear()
     with pytest.raises(AssertionError, match="nowhere"):
         oracle.observe(_seen())
+
+
+def test_an_asset_that_stays_though_its_last_file_went(oracle: Oracle) -> None:
+    oracle.remove("a.jpg")
+    with pytest.raises(AssertionError, match="only the folder changed"):
+        oracle.quiet(_seen(ACTIVE))
+
+
+def test_an_asset_of_whose_deletion_a_person_was_asked_and_to_whose_path_another_file_came(oracle: Oracle) -> None:
+    oracle.remove("a.jpg")
+    oracle.observe(Seen({}, frozenset(), {CONTENT: ACTIVE}, frozenset({CONTENT}), {CONTENT: 1}))
+    oracle.put("a.jpg", b"c1 ")
+    there = Seen({"a.jpg": b"c1 "}, frozenset(), {CONTENT: ACTIVE, b"c1 ": ACTIVE}, frozenset(), {CONTENT: 1})
+    oracle.observe(there)
+    oracle.quiet(there)
+    oracle.next()
+    with pytest.raises(AssertionError, match="nothing was done to it"):
+        oracle.quiet(Seen(there.files, frozenset(), {CONTENT: TRASHED, b"c1 ": ACTIVE}, frozenset(), {CONTENT: 1}))

@@ -247,6 +247,15 @@ class World:
         )
         return frozenset(row["sha1"] for row in rows)
 
+    async def _holds(self) -> dict[bytes, int]:
+        """How often a deletion of an asset that is there was put on hold, by its SHA-1."""
+        rows = await self._stage.connection.fetch(
+            """select a.checksum, count(*) from immich_dbsync_v1.history h join asset a on a.id = h.asset_id
+               where h.owner_id = $1 and h.action = 'hold' group by a.checksum""",
+            self._stage.user,
+        )
+        return {row["checksum"]: row["count"] for row in rows}
+
     # --- what is seen ---
 
     async def look(self, contents: dict[bytes, bytes]) -> Seen:
@@ -255,13 +264,15 @@ class World:
             'select checksum, status::text from asset where "ownerId" = $1', self._stage.user
         )
         library = {contents[row["checksum"]]: row["status"] for row in rows if row["status"] != "deleted"}
-        held = frozenset(contents[sha1] for sha1 in await self.held()) if self.engine.session is not None else ()
+        installed = self.engine.session is not None
+        held = frozenset(contents[sha1] for sha1 in await self.held()) if installed else frozenset[bytes]()
+        holds = {contents[sha1]: count for sha1, count in (await self._holds()).items()} if installed else {}
         # A file may be on its way just now: what is not in one place yet or any more is in the other.
         place = self.folder / ".immich-dbsync" / "quarantine"
         quarantined = {*files_below(place).values()}
         files = files_below(self.folder)
         quarantined.update(files_below(place).values())
-        return Seen(files, frozenset(quarantined), library, frozenset(held))
+        return Seen(files, frozenset(quarantined), library, held, holds)
 
     async def quiet(self, *, tell: bool) -> None:
         """Have the running service compare everything, and return when nothing is left to do for it.
