@@ -18,11 +18,10 @@ from immich_dbsync.cli.common import (
 from immich_dbsync.errors import NoSuchHold
 from immich_dbsync.immich.library import Library
 from immich_dbsync.model import Decision, Direction
-from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.listener import connect
 from immich_dbsync.service.logs import printable
 from immich_dbsync.settings import Settings
-from immich_dbsync.store.holds import HeldFile, HoldRow, Holds
+from immich_dbsync.store.holds import DECIDED, HeldFile, HoldRow, Holds
 from immich_dbsync.store.state import installed
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Deletions that wait for a person.")

@@ -5,24 +5,20 @@ are those of any command, or one of ours: ``snap-check`` says whether the option
 to run, ``snap-service`` runs it, ``snap-remove`` takes our schema out of the database.
 """
 
-import asyncio
 import json
 import os
-import random
 import sys
 from collections.abc import Mapping, MutableMapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
-import structlog
 import typer
 
 from immich_dbsync.cli import main as command_line
 from immich_dbsync.cli.common import console_errors, load_settings
 from immich_dbsync.errors import SettingsError, did_you_mean
-from immich_dbsync.service import logs
-from immich_dbsync.service.gate import PROBE, unreachable
 from immich_dbsync.settings import PREFIX, Settings
-from immich_dbsync.store import install
 
 OPTIONS = "DBSYNC_OPTIONS"
 """The variable that holds the options, as a JSON document."""
@@ -30,8 +26,6 @@ OPTIONS = "DBSYNC_OPTIONS"
 _GROUP = "dbsync"
 _ENABLED = "enabled"  # the one option that is no setting
 _KEYS = ("dbsync", "api-keys")  # below SNAP_COMMON: the file for API keys, unless another one is set
-
-log = structlog.get_logger()
 
 
 def parse(document: str) -> tuple[dict[str, str], bool]:
@@ -98,31 +92,19 @@ def _check(*, enabled: bool) -> None:
     typer.echo("enabled" if enabled else "disabled")
 
 
-def _serve(*, enabled: bool) -> None:
-    """Run the service once Immich answers: then its database is there, too, with all its tables."""
+def _served(*, enabled: bool) -> bool:
+    """Whether the service is to run now: waits until Immich answers."""
     if not enabled:
         snap = os.environ.get("SNAP_INSTANCE_NAME", "SNAP")
         typer.echo(f"immich-dbsync is not enabled. Enable it with: snap set {snap} {_GROUP}.{_ENABLED}=true", err=True)
-        return
-    settings = load_settings()
-    logs.configure(settings.log_format, settings.log_level)
-    asyncio.run(_until_immich_answers(settings))
-    _command("run")
+        return False
+    _daemon().wait_for_immich()
+    return True
 
 
-async def _until_immich_answers(settings: Settings) -> None:
-    attempt = 0
-    while (reason := await unreachable(settings)) is not None:
-        if attempt == 0:
-            log.warning("server.unavailable", reason=reason, advice="waiting; check the server URL if it stays")
-        await asyncio.sleep(PROBE.wait(attempt, random.random()))  # noqa: S311  # jitter, no secret
-        attempt += 1
-
-
-def _remove() -> None:
-    """Take our schema and triggers out of the database; nobody can once the snap is gone."""
-    for change in install.remove(load_settings().require_database_url()).changed:
-        typer.echo(change)
+def _daemon() -> ModuleType:
+    """What the service needs and no command or hook, which would wait for it to be loaded."""
+    return import_module("immich_dbsync.cli.snap_daemon")
 
 
 def _command(*words: str) -> None:
@@ -141,9 +123,10 @@ def main() -> None:
                 case ["snap-check"]:
                     _check(enabled=enabled)
                 case ["snap-service"]:
-                    _serve(enabled=enabled)
+                    if _served(enabled=enabled):
+                        _command("run")
                 case ["snap-remove"]:
-                    _remove()
+                    _daemon().remove()
                 case _:
                     _command(*words)
     except typer.Exit as left:  # of our own words; commands leave by themselves

@@ -12,14 +12,10 @@ from immich_dbsync.core.names import valid_path
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.rehash import reread
 from immich_dbsync.service.rounds import Rounds
+from immich_dbsync.store.holds import BRING_BACK, PURGE, RESYNC
 from immich_dbsync.store.records import Deed
 
 log = structlog.get_logger()
-
-RESYNC = "resync"
-DECIDED = "decided"
-BRING_BACK = "bring back"
-PURGE = "purge"
 
 _LOOK_S = 0.1  # between two looks whether a resync is done
 _WRITTEN_S = 60.0  # for which a resync waits for files that are still being written: a recording may take hours

@@ -10,12 +10,12 @@ import asyncpg
 from immich_dbsync.errors import DatabaseBusy
 from immich_dbsync.immich.api import Server
 from immich_dbsync.service.accounts import Account
-from immich_dbsync.service.asks import BRING_BACK, PURGE, RESYNC, Answers
+from immich_dbsync.service.asks import Answers
 from immich_dbsync.service.listener import lock_key
 from immich_dbsync.service.pools import connected
 from immich_dbsync.service.session import Session
 from immich_dbsync.settings import Settings
-from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.holds import BRING_BACK, PURGE, RESYNC, Holds
 from immich_dbsync.store.state import held_locks
 
 _TRIES = 3

@@ -13,6 +13,12 @@ from immich_dbsync import sql
 from immich_dbsync.model import AssetId, Decision, Direction, OwnerId, RelPath
 from immich_dbsync.store.channel import ASKED, tell
 
+# What may be asked of a service.
+RESYNC = "resync"
+DECIDED = "decided"
+BRING_BACK = "bring back"
+PURGE = "purge"
+
 
 @dataclass(frozen=True, slots=True)
 class HoldRow:

@@ -108,12 +108,11 @@ def install(url: str, patience: Patience = _PATIENCE) -> Report:
     """
     with _connected(url) as connection:
         situation = _require_immich(connection)
-        changed = _patiently(connection, patience, lambda: _mend(connection, situation))
+        changed: tuple[str, ...] = ()
         rows = _catalog(connection)
-        for _ in range(_TRIES):
+        for _ in range(1 + _TRIES):  # once more where somebody else spoils it between the commit and the look
             if not expected.repairs(rows):
                 break
-            # Somebody else spoilt it between the commit and the look.
             changed += _patiently(connection, patience, lambda: _mend(connection, situation))
             rows = _catalog(connection)
     left = expected.differences(rows)

@@ -59,6 +59,13 @@ def made(project: Path, folder: Path) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Our own snap, and the tree that it was packed from."""
+    folder = tmp_path_factory.mktemp("snap")
+    return made(OURS / "snapcraft.yaml", folder), folder / "tree"
+
+
 @asynccontextmanager
 async def installed(file: Path, home: Path, path: list[Path]) -> AsyncIterator[Snapd]:
     """The snap installed, until the block ends; on a failure what its services wrote is shown."""
@@ -111,8 +118,8 @@ async def uploaded(stage: Stage, count: int, daemon: Daemon) -> None:
     await holds(are, daemon)
 
 
-async def test_a_snap_of_its_own_from_install_to_remove(stage: Stage, tmp_path: Path) -> None:
-    file = await asyncio.to_thread(made, OURS / "snapcraft.yaml", tmp_path)
+async def test_a_snap_of_its_own_from_install_to_remove(stage: Stage, tmp_path: Path, ours: tuple[Path, Path]) -> None:
+    file, _ = ours
     assert file.name.startswith(f"immich-dbsync_{__version__}_")
     async with installed(file, tmp_path / "system", [interpreter().parent]) as snap:
         service = snap.daemons["service"]
@@ -223,14 +230,21 @@ def script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def host(folder: Path, load_env: str) -> Path:
-    """The snapcraft.yaml of a snap as Immich Distribution is, as far as we can tell the difference, with us in it."""
+def host(folder: Path, load_env: str, assembled: Path) -> Path:
+    """The snapcraft.yaml of a snap as Immich Distribution is, as far as we can tell the difference, with us in it.
+
+    ``assembled``: a tree with what `snap/assemble` puts into one, which takes long.
+    """
     script(folder / "src" / "bin" / "load-env", load_env)
     script(folder / "src" / "bin" / "nothing", "#!/bin/bash\n")
     for name in ("python3.12", interpreter().name):
         script(folder / "python/opt/python/python3.12/bin" / name, f'#!/bin/sh\nexec {interpreter()} "$@"\n')
     script(folder / "hooks" / "configure", "#!/bin/bash\n" + (THEIRS / "hooks" / "configure").read_text())
-    ours = yaml.safe_load((THEIRS / "snapcraft.yaml").read_text())
+    text = (THEIRS / "snapcraft.yaml").read_text()
+    assemble = 'snap/assemble "$CRAFT_PART_INSTALL"'
+    assert text.count(assemble) == 1
+    copy = f'cp --recursive {assembled}/. "$CRAFT_PART_INSTALL"; rm --recursive "$CRAFT_PART_INSTALL/meta"'
+    ours = yaml.safe_load(text.replace(assemble, copy))
     daemon = {"command": "bin/nothing", "daemon": "simple"}
     project = {
         "name": "immich-distribution",
@@ -251,11 +265,13 @@ def host(folder: Path, load_env: str) -> Path:
     return file
 
 
-async def test_the_part_for_immich_distribution_runs_inside_of_it(stage: Stage, tmp_path: Path) -> None:
+async def test_the_part_for_immich_distribution_runs_inside_of_it(
+    stage: Stage, tmp_path: Path, ours: tuple[Path, Path]
+) -> None:
     name = urlsplit(stage.database_url).path.removeprefix("/")
     async with Front(stage.immich.url) as front:
         load_env = _LOAD_ENV.format(host=socket(stage), name=name, server=front.url)
-        file = await asyncio.to_thread(made, host(tmp_path / "project", load_env), tmp_path)
+        file = await asyncio.to_thread(made, host(tmp_path / "project", load_env, ours[1]), tmp_path)
         async with installed(file, tmp_path / "system", []) as snap:
             service = snap.daemons["dbsync-service"]
             await snap.set_others(database_password="secret")

@@ -11,9 +11,8 @@ import pytest
 
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.model import Decision, OwnerId
-from immich_dbsync.service.asks import BRING_BACK, DECIDED, PURGE, RESYNC
 from immich_dbsync.store import install
-from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.holds import BRING_BACK, DECIDED, PURGE, RESYNC, Holds
 from tests.faults.parts import parts
 from tests.faults.points import DISK, REQUESTS, statements
 from tests.faults.report import Report

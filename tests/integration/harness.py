@@ -26,14 +26,13 @@ from immich_dbsync.disk.root import Root
 from immich_dbsync.immich import api
 from immich_dbsync.model import Decision, OwnerId, RelPath, Sha1, Xxh3
 from immich_dbsync.service import drain, hashing, pools, roster, session, sizes, uploads, workers
-from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.pools import connected
 from immich_dbsync.service.queues import Unread
 from immich_dbsync.service.session import Session
 from immich_dbsync.service.uploads import send_unread
 from immich_dbsync.settings import Settings
-from immich_dbsync.store.holds import HoldRow, Holds
+from immich_dbsync.store.holds import DECIDED, HoldRow, Holds
 from tests.files import files_below
 from tests.waiting import until
 

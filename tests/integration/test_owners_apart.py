@@ -28,7 +28,7 @@ from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.queues import Job
 from immich_dbsync.service.sizes import LibrarySizes
 from immich_dbsync.service.snapshot import Snapshot, snapshot
-from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.holds import RESYNC, Holds
 from tests.integration.harness import Harness, Person, picture, until
 from tests.mounts import mounted
 
@@ -358,7 +358,7 @@ async def test_a_resync_does_not_wait_for_a_file_that_is_written_for_hours(
     recording.write_bytes(TWO)
     bob.put("b.png", THREE)
     holds = Holds(sync.connection)
-    number = await holds.ask(OwnerId(bob.user), asks.RESYNC, questions.comparison(b"", rehash=False).arguments)
+    number = await holds.ask(OwnerId(bob.user), RESYNC, questions.comparison(b"", rehash=False).arguments)
 
     async def write_on() -> dict[str, Any] | None:
         os.utime(recording)

@@ -9,9 +9,8 @@ import pytest
 
 from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.model import OwnerId
-from immich_dbsync.service.asks import RESYNC
 from immich_dbsync.service.questions import comparison
-from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.holds import RESYNC, Holds
 from immich_dbsync.store.state import damaged_files
 from tests.integration.harness import Harness, harness, picture, until
 

@@ -25,9 +25,8 @@ from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.disk.watch import Hints, Watch
 from immich_dbsync.model import Decision, OwnerId
 from immich_dbsync.service import drain, gate, rounds, rules, todo, workers
-from immich_dbsync.service.asks import DECIDED
 from immich_dbsync.service.listener import Listener
-from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.holds import DECIDED, Holds
 from tests.files import files_below
 from tests.integration.harness import Harness
 from tests.model.oracle import Seen
