@@ -66,6 +66,20 @@ where r.owner_id = $1 and r.hold_id is null and r.asset_id is not null
          exists (select from immich_dbsync_v1.events e where e.asset_id = r.asset_id and e.kind = 'deleted')
          or exists (select from public.asset_audit u where u."assetId" = r.asset_id)))
 
+-- name: lost_by_events_count
+-- The same of all assets that events tell of, each looked up by itself: a large library costs no more. $1 owner.
+select count(*) as lost
+from (select distinct asset_id from immich_dbsync_v1.events where owner_id = $1) t cross join lateral (
+  select asset_id, hold_id, owner_id from immich_dbsync_v1.records where asset_id = t.asset_id offset 0
+) r left join lateral (
+  select id, status from public.asset where id = r.asset_id offset 0
+) a on true
+where r.owner_id = $1 and r.hold_id is null
+  and (a.status <> 'active'
+       or a.id is null and (
+         exists (select from immich_dbsync_v1.events e where e.asset_id = r.asset_id and e.kind = 'deleted')
+         or exists (select from public.asset_audit u where u."assetId" = r.asset_id)))
+
 -- name: holds_close
 -- End the holds of an owner that no record names any more. $1 owner.
 update immich_dbsync_v1.holds h set closed_at = now()

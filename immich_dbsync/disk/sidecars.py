@@ -1,7 +1,7 @@
 """The ``.xmp`` files beside a picture: ``IMG.jpg.xmp``, or ``IMG.xmp`` for all pictures of that stem."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import chain
 
 from immich_dbsync.core.names import NameRules
@@ -9,8 +9,10 @@ from immich_dbsync.disk.errors import NotTaken
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat
 
-_MANY = 100  # files that may be in one folder, from which on it is listed
 _EXTENSIONS = (b".xmp", b".XMP")
+_LISTED = (
+    640  # bytes of a folder for each name that is looked for in it, up to which it is listed; a name takes 32 or so
+)
 LARGEST = 16 << 20
 """Bytes above which a file is no sidecar that anybody would want in memory; real ones have a few thousand."""
 
@@ -31,7 +33,7 @@ def sidecars(root: Root, path: RelPath) -> list[RelPath]:
 def left_behind(root: Root, paths: Iterable[RelPath], names: NameRules) -> dict[RelPath, RelPath]:
     """The sidecars that belong to no picture now that those at these paths are gone: each to its picture. Blocks."""
     beside = {path: candidates(path) for path in paths}
-    stats = root.stats(_there(root, [*chain.from_iterable(beside.values())]))
+    stats = root.stats(_there(root, chain.from_iterable(beside.values())))
     left: dict[RelPath, RelPath] = {}
     for path, possible in beside.items():
         there = [candidate for candidate in possible if _counts(stats.get(candidate))]
@@ -40,20 +42,6 @@ def left_behind(root: Root, paths: Iterable[RelPath], names: NameRules) -> dict[
         if len(there) > len(own) and not _has_siblings(root, path, names):
             left |= {found: path for found in there if found not in left}
     return left
-
-
-def _there(root: Root, possible: Sequence[RelPath]) -> Sequence[RelPath]:
-    """Those of these files that may be there. Where many may be in one folder it is listed: file systems take longer to
-    say of a name that it is not there than to rename a file.
-    """
-    folders: dict[bytes, list[RelPath]] = {}
-    for candidate in possible:
-        folders.setdefault(candidate.rpartition(b"/")[0], []).append(candidate)
-    there: list[RelPath] = []
-    for folder, members in folders.items():
-        names = _names(root, folder) if len(members) >= _MANY else None
-        there += members if names is None else (m for m in members if m.rpartition(b"/")[2] in names)
-    return there
 
 
 def _names(root: Root, folder: bytes) -> set[bytes] | None:
@@ -67,6 +55,33 @@ def _names(root: Root, folder: bytes) -> set[bytes] | None:
             os.close(fd)
     except OSError:
         return None
+
+
+def _there(root: Root, possible: Iterable[RelPath]) -> list[RelPath]:
+    """Those of these files that may be there; mostly none is. A file system takes as long to say of one name that it is
+    not there as to tell some twenty names, so that a small folder of which much is asked is listed.
+    """
+    folders: dict[bytes, list[tuple[RelPath, bytes]]] = {}
+    for path in possible:
+        folder, _, name = path.rpartition(b"/")
+        folders.setdefault(folder, []).append((path, name))
+    there: list[RelPath] = []
+    for folder, members in folders.items():
+        try:
+            fd = root.open_directory(folder)
+        except OSError:
+            continue
+        try:
+            if os.fstat(fd).st_size < _LISTED * len(members):
+                names = {*os.listdir(fd)}  # noqa: PTH208  # a descriptor
+                there += [path for path, name in members if os.fsdecode(name) in names]
+            else:
+                there += [p for p, name in members if os.access(name, os.F_OK, dir_fd=fd, follow_symlinks=False)]
+        except OSError:  # it can't be listed
+            there += [path for path, _ in members]
+        finally:
+            os.close(fd)
+    return there
 
 
 def _counts(stat: Stat | OSError | None) -> bool:

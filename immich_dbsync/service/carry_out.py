@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -36,6 +37,9 @@ from immich_dbsync.service.threads import to_the_end
 from immich_dbsync.store.records import Deed, Store
 
 log = structlog.get_logger()
+
+TOLD_APART = 50
+"""Files of which each has a line of the log; of more at once that tells their count, and the history each."""
 
 _TAKEN_AT_ONCE = 250  # files moved to quarantine, and then written down while the next ones go
 _REFUSED = (Changed, NotTaken, QuarantineUnsafe, OSError)
@@ -126,7 +130,11 @@ class Hands:
         await self.store.remember(self.owner, [deed for deed in deeds if deed.cause != Why.NEVER_TIED])
         for action in actions:
             self.known.gone_since.pop(action.path, None)
-            log.info("record.dropped", owner=str(self.owner), path=action.path, why=action.why.value)
+            if len(actions) <= TOLD_APART:
+                log.info("record.dropped", owner=str(self.owner), path=action.path, why=action.why.value)
+        if len(actions) > TOLD_APART:
+            for why, count in Counter(action.why.value for action in actions).items():
+                log.info("record.dropped", owner=str(self.owner), count=count, why=why)
 
     async def hold(self, view: View, actions: Sequence[PutOnHold]) -> None:
         """Let deletions wait for a person."""
@@ -201,11 +209,16 @@ class Hands:
             return
         self.known.taken.update(entry.path for entry in entries)  # sidecars, too
         whys = {action.path: action for action in actions}
-        await self.store.add_entries(self.owner, entries, [_cause(whys.get(e.path)) for e in entries])
+        causes = [_cause(whys.get(entry.path)) for entry in entries]
+        await self.store.add_entries(self.owner, entries, causes)
         _time(view, entries)
-        for entry in entries:
+        for entry, cause in zip(entries, causes, strict=True):
             self.known.identified.pop(entry.path, None)
-            log.info("file.quarantined", owner=str(self.owner), path=entry.path, why=_cause(whys.get(entry.path)))
+            if len(entries) <= TOLD_APART:
+                log.info("file.quarantined", owner=str(self.owner), path=entry.path, why=cause)
+        if len(entries) > TOLD_APART:
+            for cause, count in Counter(causes).items():
+                log.info("file.quarantined", owner=str(self.owner), count=count, why=cause)
         self.guard.note(Direction.IMMICH, [e.path for e in entries if (a := whys.get(e.path)) and not a.approved])
 
     def _quarantine(self, view: View, actions: Sequence[Quarantine]) -> tuple[list[Entry], list[Quarantine]]:
@@ -240,8 +253,10 @@ class Hands:
         await self.store.upsert(self.owner, records, [entry.id for entry, _ in back])
         why = "its asset was restored in Immich"
         await self.store.remember(self.owner, [Deed("put back", why, r.path, e.asset_id) for e, r in back])
-        for _, record in back:
+        for _, record in back if len(back) <= TOLD_APART else ():
             log.info("file.put_back", owner=str(self.owner), path=record.path)
+        if len(back) > TOLD_APART:
+            log.info("file.put_back", owner=str(self.owner), count=len(back))
         if ended:
             await self.store.drop_entries(self.owner, [entry.id for entry in ended])
         if kept:

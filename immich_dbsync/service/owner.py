@@ -122,7 +122,8 @@ class OwnerSync:
         """
         news = [asset for asset in assets if asset not in self.queues.requesting]
         if more:
-            await self.judge_lost(None)
+            async with self._lock:
+                await self.guard.judge_lost(None, told=True)
         elif len(news) > 1 and not self.guard.few(Direction.IMMICH, len(news)):  # one alone is judged when it is seen
             await self.judge_lost(news)
         stuck: set[AssetId] = set()

@@ -11,7 +11,7 @@ import pytest
 from immich_dbsync.core.actions import Why
 from immich_dbsync.core.guards import Limits
 from immich_dbsync.model import Decision, Direction, OwnerId, Policy, RelPath
-from immich_dbsync.service import owner, rounds, rules, workers
+from immich_dbsync.service import drain, owner, rounds, rules, workers
 from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.rounds import catch_up
 from immich_dbsync.service.scan import differences
@@ -245,12 +245,14 @@ async def test_just_at_a_limit_what_immich_deleted_goes(
     assert await sync.holds() == []
 
 
-@pytest.mark.parametrize("how", ["running", "stopped", "for good", "one by one"])
+@pytest.mark.parametrize("how", ["running", "a page at a time", "stopped", "for good", "one by one"])
 async def test_so_much_deleted_in_immich_waits(sync: Harness, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     monkeypatch.setattr(rules, "FROM_IMMICH", Limits(4, 0.5))
     # Files are looked at so many at once, but judged as a whole.
     monkeypatch.setattr(owner, "LOOK", 4)
     monkeypatch.setattr(rounds, "BATCH", 4)
+    if how == "a page at a time":  # and each page for itself were few
+        monkeypatch.setattr(drain, "_ROWS", 3)
     put(sync, 10)
     await sync.start()
     carried_out = 0

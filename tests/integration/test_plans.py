@@ -35,6 +35,7 @@ _WHOLE = {
     "store/status": "counts all that there is, for `status` alone",
     "store/totals": "counts all that there is, before it is dropped",
     "holds/synced_count": "a fraction of a user's files is asked for where more were deleted than few",
+    "holds/lost_by_events_count": "what all waiting events tell of, where there is more than a page; 100,000 are kept",
     "holds/hold_lost_assets": "compares every record with its asset, where more was deleted than few",
 }
 """Statements that read all of a user's rows, or all users', and why."""
@@ -176,6 +177,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "holds/hold_add": (f.owner, 1, f.paths),
         "holds/hold_lost_assets": (f.owner, None, 1),
         "holds/lost_count": (f.owner, f.assets),
+        "holds/lost_by_events_count": (f.owner,),
         "holds/holds_close": (f.owner,),
         "holds/holds": (None,),
         "holds/holds_waiting": (),

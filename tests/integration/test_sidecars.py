@@ -263,16 +263,22 @@ def test_sidecars_of_many_pictures_are_found_by_listing_their_folder(
     for name in ("7.jpg.xmp", "8.xmp", "200.xmp"):
         (tmp_path / name).write_bytes(XMP)
     listed: list[int] = []
-    scandir = os.scandir
+    listdir = os.listdir
 
-    def counted(fd: int) -> object:
+    def counted(fd: int) -> list[str]:
         listed.append(fd)
-        return scandir(fd)
+        return listdir(fd)
 
-    monkeypatch.setattr(os, "scandir", counted)
+    monkeypatch.setattr(os, "listdir", counted)
     with Root(tmp_path) as root:
         assert left_behind(root, pictures, rules) == {b"7.jpg.xmp": b"7.jpg", b"8.xmp": b"8.jpg"}
-    assert len(listed) == 2  # once for all, once to look for other pictures of the stem
+        assert len(listed) == 1
+
+        def fails(_: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "listdir", fails)
+        assert left_behind(root, pictures, rules) == {b"7.jpg.xmp": b"7.jpg", b"8.xmp": b"8.jpg"}
 
 
 @pytest.mark.newest

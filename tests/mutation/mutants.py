@@ -305,9 +305,16 @@ SERVICE = (
     Mutant(
         "service.guard",
         "a lost library is judged as a whole",
-        "if not lost or not await self._too_many(Direction.IMMICH, lost + len(past), past):",
+        "if not lost or not await self._too_many(Direction.IMMICH, lost + len(this), this):",
         "if True:",
         _service("test_holds", "3.1.0", "immich"),
+    ),
+    Mutant(
+        "service.owner",
+        "what takes more than a page to tell of is judged together",
+        "await self.guard.judge_lost(None, told=True)",
+        "pass",
+        _service("test_holds", "3.1.0", "page"),
     ),
     Mutant(
         "service.owner",
