@@ -4,16 +4,20 @@ import asyncio
 import itertools
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import psycopg
 
 from immich_dbsync.demo.cluster import Binaries, Cluster, available
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion, create_tables
 from immich_dbsync.store import expected
-from tests.waiting import until
+
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 MAJORS: dict[int, Binaries] = {binaries.major: binaries for binaries in available()}
 NEWEST = max(MAJORS)
@@ -96,33 +100,24 @@ $$
 """
 
 
-async def _shape(url: str) -> str:
-    connection = await asyncpg.connect(url)
-    try:
-        return str(await connection.fetchval(_SHAPE))
-    finally:
-        await connection.close()
+def _one(connection: Connection, query: str) -> Any:
+    row = connection.execute(query.encode()).fetchone()
+    return None if row is None else row[0]
 
 
-async def _emptied(url: str, shape: str) -> bool:
+def _emptied(connection: Connection, shape: str) -> bool:
     """Empty a database for the next test; False where a test left it in another shape than a new one has."""
-    connection = await asyncpg.connect(url)
-    try:
-
-        async def alone() -> bool:
-            ended = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
-            return await connection.fetch(f"{ended} and pid <> pg_backend_pid()") == []
-
-        await until(alone)
-        rows = [tuple(row) for row in await connection.fetch(expected.CATALOG_SQL)]
-        differences = expected.differences(rows)
-        ours = not differences or differences == expected.differences([])
-        if not ours or expected.warnings(rows) or await connection.fetchval(_SHAPE) != shape:
-            return False
-        await connection.execute(_EMPTY)
-        return True
-    finally:
-        await connection.close()
+    others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    deadline = time.monotonic() + 10
+    while _one(connection, f"select count(pg_terminate_backend(pid, 1000)) {others}"):
+        assert time.monotonic() < deadline, "somebody stays connected"
+    rows = connection.execute(expected.CATALOG_SQL.encode()).fetchall()
+    differences = expected.differences(rows)
+    ours = not differences or differences == expected.differences([])
+    if not ours or expected.warnings(rows) or _one(connection, _SHAPE) != shape:
+        return False
+    connection.execute(_EMPTY.encode())
+    return True
 
 
 async def _fill(url: str, version: ImmichVersion) -> None:
@@ -140,7 +135,8 @@ class Servers:
         self._stack = stack
         self._clusters: dict[int, Cluster] = {}
         self._numbers = itertools.count()
-        self._idle: dict[ImmichVersion, list[str]] = {version: [] for version in VERSIONS}
+        # A connection of our own to each stays open: one that is new takes longer for its first questions than for all.
+        self._idle: dict[ImmichVersion, list[tuple[str, Connection]]] = {version: [] for version in VERSIONS}
         self._shapes: dict[ImmichVersion, str] = {}
 
     def cluster(self, major: int = NEWEST) -> Cluster:
@@ -172,15 +168,20 @@ class Servers:
         Nothing is left of them but our schema, perhaps. Much sooner there than a new one.
         """
         idle, cluster = self._idle[version], self.cluster()
-        name = idle.pop() if idle else self._create(version, NEWEST)
+        if idle:
+            name, connection = idle.pop()
+        else:
+            name = self._create(version, NEWEST)
+            connection = self._stack.enter_context(psycopg.connect(cluster.url(name), autocommit=True))
         if version not in self._shapes:
-            self._shapes[version] = asyncio.run(_shape(cluster.url(name)))
+            self._shapes[version] = _one(connection, _SHAPE)
         try:
             yield name
         finally:
-            if asyncio.run(_emptied(cluster.url(name), self._shapes[version])):
-                idle.append(name)
+            if _emptied(connection, self._shapes[version]):
+                idle.append((name, connection))
             else:
+                connection.close()
                 self._drop(name, NEWEST)
 
     def _create(self, version: ImmichVersion, major: int) -> str:
