@@ -195,8 +195,10 @@ def _by_folder(paths: Iterable[RelPath]) -> dict[bytes, list[tuple[RelPath, byte
 
 
 def _is_absent(parent: int, name: bytes) -> bool:
-    # Not a stat: an exception for each that is not there takes longer than to rename a file.
-    return not os.access(name, os.F_OK, dir_fd=parent, follow_symlinks=False)
+    try:
+        return status_at(parent, name) is None
+    except OSError:
+        return False
 
 
 def _open_reading(parent: int, name: bytes, path: RelPath) -> int:

@@ -10,9 +10,7 @@ from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat
 
 _EXTENSIONS = (b".xmp", b".XMP")
-_LISTED = (
-    640  # bytes of a folder for each name that is looked for in it, up to which it is listed; a name takes 32 or so
-)
+_LISTED = 640  # bytes of a folder (a name takes some 32) for each name looked for in it, up to which it is listed
 LARGEST = 16 << 20
 """Bytes above which a file is no sidecar that anybody would want in memory; real ones have a few thousand."""
 
