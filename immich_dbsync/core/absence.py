@@ -71,7 +71,7 @@ class _Absent:
         key = record.content, asset.id
         if key not in self.moves:  # thousands of copies may be missing
             held = self.facts.holders(record.content)
-            self.moves[key] = held.isdisjoint(self.facts.tied(asset.id)), min(held & self.ties, default=None)
+            self.moves[key] = self.facts.untied(*key), min(held & self.ties, default=None)
         untied, tied_now = self.moves[key]
         if not untied:
             return Drop(record.path, Why.MOVED)

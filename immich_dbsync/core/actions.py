@@ -60,11 +60,15 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Rows 2 and 8: Immich has the content; tie the path to the asset, without a request."""
+    """Rows 2 and 8: Immich has the content; tie the path to the asset, without a request.
+
+    ``behind``: where this path's old content is tied to its asset by the same plan; both or none.
+    """
 
     path: RelPath
     content: Content
     asset_id: AssetId
+    behind: RelPath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,7 @@ def paths_of(action: Action) -> tuple[RelPath, ...]:
             return action.paths
         case PutBack() | Supersede():
             return (action.entry.path,)
-        case Drop(path, _, behind):
+        case Drop(path, _, behind) | Adopt(path, _, _, behind):
             return (path,) if behind is None else (path, behind)
         case NoteGone() | Purge():
             return ()

@@ -19,9 +19,13 @@ class Facts:
     def __init__(self, view: View) -> None:
         self.view = view
         self.by_sha1: dict[Sha1, Asset] = {asset.sha1: asset for asset in view.assets.values()}
-        self.gone = {path: record for path, record in sorted(view.records.items()) if path not in view.files}
         self._displaced = _by_inode(record for record in view.records.values() if self._left_its_path(record))
         self.contents = {path: self._content(file) for path, file in sorted(view.files.items())}
+        self.gone = {
+            path: record
+            for path, record in sorted(view.records.items())
+            if path not in view.files or self._left_by_an_edit(record)
+        }
         self._holders = _sets((content, path) for path, content in self.contents.items() if content is not None)
         self._stills: dict[AssetId, list[Asset]] = defaultdict(list)
         for asset in sorted(view.assets.values(), key=lambda asset: asset.id):
@@ -49,6 +53,41 @@ class Facts:
         there = self.view.files.get(record.path)
         return there is None or there.stat.inode != record.stat.inode
 
+    def _left_by_an_edit(self, record: Record) -> bool:
+        """Whether another content is at the path, whose own asset was deleted in Immich after it came there.
+
+        That content is to go (row 4), so it takes nobody's place: what was there before is missing like any other.
+        """
+        file, content = self.view.files[record.path], self.contents[record.path]
+        if content is None or self.overwritten(record.path, content) is None:
+            return False
+        if record.path in self.view.excluded or record.damaged == content.xxh3:
+            return False
+        new = self.by_sha1.get(content.sha1)
+        return new is not None and new.status is Status.TRASHED and not self.came_after(file, new, another=True)
+
+    def overwritten(self, path: RelPath, content: Content) -> Asset | None:
+        """The active asset that the path's record is tied to, where this content at the path is another than its."""
+        record = self.view.records.get(path)
+        asset = self.asset_of(record) if record is not None and record.content != content else None
+        return asset if asset is not None and asset.status is Status.ACTIVE else None
+
+    def to_tie_first(self, path: RelPath, content: Content) -> Content | None:
+        """What was at the path before this content, where it lies elsewhere now and is tied to its asset here only."""
+        old = self.overwritten(path, content)
+        before = self.view.records[path].content if old is not None else None
+        return before if old is not None and before is not None and self.untied(before, old.id) else None
+
+    def came_after(self, file: File, asset: Asset, *, another: bool) -> bool:
+        """Whether the file came, or came back, after its asset was trashed.
+
+        An asset that we trashed because its files were missing is brought back by any of them. Otherwise the file has
+        to be ``another`` than was there when the asset was trashed, and later.
+        """
+        if asset.id in self.view.trashed_by_us:
+            return True
+        return another and asset.deleted_ns is not None and file.stat.ctime_ns > asset.deleted_ns
+
     def displaced(self, file: File) -> Record | None:
         """The record of the path that this very file was at before it was renamed; None where there is none.
 
@@ -73,6 +112,14 @@ class Facts:
         """Whether another path on disk than this one holds the content."""
         holders = self.holders(content)
         return len(holders) > (path in holders)
+
+    def untied(self, content: Content, asset_id: AssetId) -> bool:
+        """Whether paths on disk hold the content of this asset, and none of them is tied to it yet, though one will be.
+
+        Until then no record may end that ties the asset: what left the folder in that moment would be nobody's.
+        """
+        holders = self.holders(content)
+        return holders.isdisjoint(self.tied(asset_id)) and not holders <= self.view.excluded
 
     def tied(self, asset_id: AssetId) -> frozenset[RelPath]:
         """The paths, there or missing, whose records are tied to this asset."""

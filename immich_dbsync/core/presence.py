@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from immich_dbsync.core.actions import (
     Action,
@@ -39,7 +40,8 @@ def presence(facts: Facts) -> tuple[Action, ...]:
             planned += (Leave(path, Why.TWIN, content=content) for path in paths)
         else:
             planned.append(Upload(tuple(paths), content))
-    return tuple(_without_removals_of_what_comes_back(facts, planned))
+    planned = [*_without_removals_of_what_comes_back(facts, planned)]
+    return tuple(_behind_what_keeps_the_old_asset(facts, planned))
 
 
 def _without_removals_of_what_comes_back(facts: Facts, planned: Sequence[Action]) -> Iterator[Action]:
@@ -53,6 +55,23 @@ def _without_removals_of_what_comes_back(facts: Facts, planned: Sequence[Action]
     for action in planned:
         if not isinstance(action, Quarantine | PutOnHold) or action.asset_id not in restored:
             yield action
+
+
+def _behind_what_keeps_the_old_asset(facts: Facts, planned: Sequence[Action]) -> Iterator[Action]:
+    """End no path's tie to an active asset whose content lies elsewhere before it is tied there, too."""
+    ties = {action.path for action in planned if isinstance(action, Adopt | Refresh)}
+    for action in planned:
+        if not isinstance(action, Adopt | Replace | Quarantine | PutOnHold):
+            yield action
+            continue
+        content = facts.to_tie_first(action.path, action.content)
+        tie = min(facts.holders(content) & ties, default=None) if content is not None else None
+        if content is None or (tie is not None and isinstance(action, Replace)):
+            yield action  # an edit comes later anyway, and is decided again then
+        elif tie is not None and isinstance(action, Adopt):
+            yield replace(action, behind=tie)
+        else:
+            yield Leave(action.path, Why.MOVING)
 
 
 class _Present:
@@ -95,20 +114,10 @@ class _Present:
                 return self._motion_part(content, asset) or Adopt(self.path, content, asset.id)  # row 2
             case Status.DELETED:
                 return Leave(self.path, Why.BEING_DELETED, asset.id, content)  # row 5
-            case Status.TRASHED if self._came_after(asset, another=True):
+            case Status.TRASHED if self.facts.came_after(self.file, asset, another=True):
                 return Restore(self.path, content, asset.id)  # row 3
             case Status.TRASHED:
                 return self._remove(content, asset, asset.id, Why.TRASHED_BEFORE)  # row 4
-
-    def _came_after(self, asset: Asset, *, another: bool) -> bool:
-        """Whether the file came, or came back, after its asset was trashed.
-
-        An asset that we trashed because its files were missing is brought back by any of them. Otherwise the file has
-        to be ``another`` than was there when the asset was trashed, and later.
-        """
-        if asset.id in self.view.trashed_by_us:
-            return True
-        return another and asset.deleted_ns is not None and self.file.stat.ctime_ns > asset.deleted_ns
 
     # --- rows 6 to 8: the file is as recorded ---
 
@@ -131,7 +140,7 @@ class _Present:
                 return self._remove(content, asset, asset_id, Why.DELETED, record)  # row 7
             case Status.TRASHED:
                 another = record.path == self.path and record.stat.inode != self.file.stat.inode
-                if self._came_after(asset, another=another):
+                if self.facts.came_after(self.file, asset, another=another):
                     return Restore(self.path, content, asset_id)  # row 3
                 return self._remove(content, asset, asset_id, Why.TRASHED, record)  # row 7
 
@@ -198,7 +207,7 @@ class _Present:
 
     # --- rows 9 and 10: the file is another than recorded ---
 
-    def _edited(self, content: Content, record: Record) -> Action:
+    def _edited(self, content: Content, record: Record) -> Action | None:
         old, new = self.facts.asset_of(record), self.facts.by_sha1.get(content.sha1)
         elsewhere = self.facts.held_elsewhere(record.content, self.path)
         if new is not None and new.status is Status.ACTIVE and elsewhere:
@@ -206,6 +215,8 @@ class _Present:
             return self._motion_part(content, new) or Adopt(self.path, content, new.id)
         if old is None or old.status is not Status.ACTIVE:
             return self._untied(content)  # row 10
+        if self.path in self.facts.gone:
+            return None  # row 11 for what was here before, then row 4 for what is here now
         if not self.view.healthy:
             return Leave(self.path, Why.UNHEALTHY, old.id)
         if new is not None and new.status is Status.DELETED:

@@ -5,8 +5,10 @@ things were observed does not matter. The numbers in the comments of the three m
 table in docs/decisions.md.
 """
 
+from collections.abc import Iterator, Sequence
+
 from immich_dbsync.core.absence import absence
-from immich_dbsync.core.actions import Action
+from immich_dbsync.core.actions import Action, Drop, Leave, PutBack, Why
 from immich_dbsync.core.facts import Facts
 from immich_dbsync.core.presence import presence
 from immich_dbsync.core.quarantined import quarantined
@@ -19,5 +21,16 @@ def reconcile(view: View) -> tuple[Action, ...]:
         return ()
     facts = Facts(view)
     present, entries = presence(facts), quarantined(facts)
+    absent = absence(facts, present, entries)
     # A path's old record ends before a file is put back there.
-    return (*present, *absence(facts, present, entries), *entries)
+    return (*present, *absent, *_where_nothing_is_pending(facts, absent, entries))
+
+
+def _where_nothing_is_pending(facts: Facts, absent: Sequence[Action], entries: Sequence[Action]) -> Iterator[Action]:
+    """Put no file back where it is not decided yet what becomes of the asset of another, which is missing there."""
+    decided = {a.path for a in absent if isinstance(a, Drop) or (isinstance(a, Leave) and a.why is Why.HELD)}
+    for action in entries:
+        entry = action.entry if isinstance(action, PutBack) else None
+        taken = entry is not None and (entry.path in decided or entry.path in facts.view.files)
+        if entry is None or taken or facts.overwritten(entry.path, entry.content) is None:
+            yield action

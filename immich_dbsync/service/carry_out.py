@@ -144,7 +144,8 @@ class Hands:
             groups.setdefault(key, []).append(action)
         for (direction, why, known), members in groups.items():
             number = known if known is not None else await self.guard.open(direction, why)
-            there = [a for a in members if a.path in view.files]
+            # What is missing has its record, whatever is at its path now.
+            there = [a for a in members if a.direction is Direction.IMMICH and a.path in view.files]
             records = [self.record(view, a.path, a.content, a.asset_id, hold=Hold(number)) for a in there]
             if records:
                 await self.store.upsert(self.owner, records)

@@ -100,15 +100,25 @@ class Dispatch:
         doable: list[Action] = []
         later: list[Upload] = []
         hashing, uploading = self._queues.hashing, self._queues.uploading
+        touched = {path for action in plan for path in paths_of(action)}
+        untouchable = self._untouchable(plan, {p for p in touched if p in in_hand or p in hashing or p in uploading})
         for action in map(self._not_yet, plan):
-            busy = {p for p in paths_of(action) if p in in_hand or p in hashing or p in uploading}
+            busy = untouchable.intersection(paths_of(action))
             if not busy:
                 doable.append(action)
-            elif isinstance(action, Drop):
+            elif isinstance(action, Drop | Adopt):
                 self._todo.behind_a_move(action.path)
             elif isinstance(action, Upload) and (others := tuple(path for path in action.paths if path not in busy)):
                 later.append(Upload(others, action.content))
         return doable, later
+
+    @staticmethod
+    def _untouchable(plan: Sequence[Action], busy: set[RelPath]) -> set[RelPath]:
+        """These paths, and those that are only to be touched together with one of them, of renames in a row."""
+        together = {a.path: a.behind for a in plan if isinstance(a, Drop | Adopt) and a.behind is not None}
+        while more := {path for path, behind in together.items() if behind in busy and path not in busy}:
+            busy |= more
+        return busy
 
     def _not_yet(self, action: Action) -> Action:
         """Row 4 for a file of many that are identified one by one: they are judged together, before the first goes."""
@@ -133,6 +143,8 @@ class Dispatch:
             await self.hands.tie(view, ties)
         if drops := _of(plan, Drop):
             await self.hands.drop(drops)
+            # What is at such a path by now is decided about when the record of what was there before has ended.
+            self._todo.hint(drop.path for drop in drops if drop.path in view.files)
         if holds := _of(plan, PutOnHold):
             await self.hands.hold(view, holds)
         failed += await self._do_quarantined(plan)

@@ -234,9 +234,18 @@ class OwnerSync:
             self.queues.asking -= 1
             self.todo.hinted.set()  # what waited for it may go on
 
+    async def look_after_trash(self, assets: Collection[AssetId]) -> None:
+        """Look at what we trashed: the echo of a request is no news, and a file may have been tied to it meanwhile."""
+        if assets:
+            await self.look(assets=assets)
+
     async def tie_restored(self, view: View, actions: Sequence[Restore]) -> None:
-        """Row 3, after the request: tie the paths to the assets that are active again."""
-        await self.dispatch.hands.tie(view, actions)
+        """Row 3, after the request: tie the paths to the assets that are active again.
+
+        Not during a look: one that began before the request would write over it that the path is not tied.
+        """
+        async with self._lock:
+            await self.dispatch.hands.tie(view, actions)
 
     async def hold_back(self, paths: Sequence[RelPath], why: Why) -> None:
         """Put the deletions of these missing paths on hold, as far as they are still deletions."""

@@ -117,6 +117,7 @@ async def _trash(sync: OwnerSync, unwanted: dict[AssetId, Sent]) -> None:
     for asset in done:
         path = unwanted[asset].path
         log.info("asset.changed", action="trash", owner=str(sync.owner), path=path, asset=str(asset), why=why)
+    await sync.look_after_trash(done)
 
 
 class TakeBack:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import structlog
 import xxhash
 
-from immich_dbsync.core.actions import Replace
+from immich_dbsync.core.actions import Action, Replace
 from immich_dbsync.disk import sidecars
 from immich_dbsync.disk.at import stat_of
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
@@ -119,7 +119,7 @@ async def _replace(sync: OwnerSync, job: Job, edit: Replace) -> bool:
 
     Whatever is done before an interruption is found done by the next try, and the record comes last.
     """
-    new = await _new_asset(sync, job)
+    new = await _new_asset(sync, job, edit)
     if new is None:
         return False
     async with sync.queues.editing:
@@ -129,7 +129,7 @@ async def _replace(sync: OwnerSync, job: Job, edit: Replace) -> bool:
 async def _take_its_place(sync: OwnerSync, job: Job, edit: Replace, new: AssetId) -> bool:
     """All of an edit that follows the upload."""
     now = await sync.decide(edit.path)
-    if not isinstance(now, Replace) or (now.content, now.old) != (edit.content, edit.old):
+    if not isinstance(now, Replace) or not _same(now, edit):
         return False
     if now.copy:
         try:
@@ -153,10 +153,16 @@ async def _take_its_place(sync: OwnerSync, job: Job, edit: Replace, new: AssetId
         copied=now.copy,
         trashed=trashed,
     )
+    await sync.look_after_trash([now.old] if trashed else [])
     return True
 
 
-async def _new_asset(sync: OwnerSync, job: Job) -> AssetId | None:
+def _same(now: Action | None, edit: Replace) -> bool:
+    """Whether what is decided now is still this edit."""
+    return isinstance(now, Replace) and (now.content, now.old) == (edit.content, edit.old)
+
+
+async def _new_asset(sync: OwnerSync, job: Job, edit: Replace) -> AssetId | None:
     """The active asset of the new content: there already, restored, or uploaded."""
     there = [
         asset
@@ -168,6 +174,9 @@ async def _new_asset(sync: OwnerSync, job: Job) -> AssetId | None:
         return sent[0].id if sent is not None else None
     [asset] = there
     if asset.status is Status.TRASHED:
+        # It may have been deleted since that was planned, by somebody who saw what an earlier try had sent.
+        if not _same(await sync.decide(edit.path), edit):
+            return None
         source = job.records[0]
         await sync.store.begin_send(sync.owner, Sent(source.path, source.content, source.stat.size))
         # First, because what the request brings about is seen before its answer, which may be lost.

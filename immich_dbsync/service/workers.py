@@ -169,9 +169,10 @@ class Workers:
             else:
                 sync.dispatch.leave(asked, Why.NOT_ALLOWED)
                 sync.todo.retry(asked)
-        # The echo of a request is no news, but what became of a still decides about its video's files.
-        if live := [key for key in done if (asset := view.assets.get(key)) is not None and asset.video_id is not None]:
-            await sync.look(assets=live)
+        trashed = {action.asset_id for action in trash} & done
+        # What became of a still decides about its video's files.
+        live = {key for key in done if (asset := view.assets.get(key)) is not None and asset.video_id is not None}
+        await sync.look_after_trash(trashed | live)
 
     async def _trash(self, actions: Sequence[Trash]) -> list[AssetId]:
         """Row 11: trash these assets and end their records; returns those that Immich trashed."""

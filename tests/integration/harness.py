@@ -311,6 +311,15 @@ class Harness(Person):
         self.people.append(person)
         return person
 
+    async def set_trash(self, *, enabled: bool) -> None:
+        """What Immich's administrator sets: whether there is a trash."""
+        await self.connection.execute(
+            """insert into system_metadata (key, value)
+               values ('system-config', jsonb_build_object('trash', jsonb_build_object('enabled', $1::boolean)))
+               on conflict (key) do update set value = excluded.value""",
+            enabled,
+        )
+
     def settings(self) -> Settings:
         given = {
             "database_url": SecretStr(self.stage.database_url),

@@ -72,15 +72,6 @@ def a_minute_later(sync: Harness) -> None:
     sync.owner().guard._clock = lambda: time.monotonic() + 61
 
 
-async def set_trash(sync: Harness, *, enabled: bool) -> None:
-    await sync.connection.execute(
-        """insert into system_metadata (key, value)
-           values ('system-config', jsonb_build_object('trash', jsonb_build_object('enabled', $1::boolean)))
-           on conflict (key) do update set value = excluded.value""",
-        enabled,
-    )
-
-
 # --- how much is too much, from the folder ---
 
 
@@ -699,7 +690,7 @@ async def test_what_was_trashed_before_the_first_sight_is_for_a_person(sync: Har
 
 async def test_while_immichs_trash_is_off_a_deletion_waits(sync: Harness) -> None:
     put(sync, 4)
-    await set_trash(sync, enabled=False)
+    await sync.set_trash(enabled=False)
     await sync.start()
     remove(sync, [0])
     hold = await sync.held(1)
@@ -708,7 +699,7 @@ async def test_while_immichs_trash_is_off_a_deletion_waits(sync: Harness) -> Non
     await sync.becomes(tiny(11), "active")
     await sync.idle()
     assert await trashed(sync, 4) == []
-    await set_trash(sync, enabled=True)
+    await sync.set_trash(enabled=True)
     await sync.rescan()
     await sync.held(1)  # still for a person to say
     remove(sync, [2])

@@ -85,7 +85,7 @@ CORE = (
         "in self.view.deleted:",
     ),
     Mutant(
-        "core.presence",
+        "core.facts",
         "an asset that we trashed ourselves is no evidence",
         "if asset.id in self.view.trashed_by_us:\n            return True",
         "pass",
@@ -93,7 +93,7 @@ CORE = (
     Mutant(
         "core.presence",
         "a file that came after the deletion stays",
-        "case Status.TRASHED if self._came_after(asset, another=True):",
+        "case Status.TRASHED if self.facts.came_after(self.file, asset, another=True):",
         "case Status.TRASHED if False:",
     ),
     Mutant(
@@ -140,6 +140,24 @@ CORE = (
         "if record.stat.size in self.facts.unidentified and not elsewhere:",
         "if False:",
     ),
+    Mutant(
+        "core.facts",
+        "what was deleted in Immich after an edit to it takes nobody's place",
+        "not in view.files or self._left_by_an_edit(record)",
+        "not in view.files",
+    ),
+    Mutant(
+        "core.presence",
+        "a path's old content is tied where it went before its record ends",
+        "            yield Leave(action.path, Why.MOVING)",
+        "            yield action",
+    ),
+    Mutant(
+        "core.presence",
+        "paths that changed places are tied together",
+        "yield replace(action, behind=tie)",
+        "yield action",
+    ),
     Mutant("core.presence", "another path holds the old content", "needed = elsewhere or", "needed ="),
     Mutant(
         "core.presence",
@@ -165,6 +183,12 @@ CORE = (
         "core.presence", "an undecided hold keeps the old asset", "and not keeps and not undecided", "and not keeps"
     ),
     Mutant("core.presence", "without copying the old asset stays", "trash_old = self.view.may_copy and", "trash_old ="),
+    Mutant(
+        "core.reconcile",
+        "no file is put back over what is missing and not decided",
+        "if entry is None or taken or facts.overwritten(entry.path, entry.content) is None:",
+        "if True:",
+    ),
     # Row 11: the asset of a missing file is trashed.
     Mutant(
         "core.absence",
@@ -322,6 +346,48 @@ SERVICE = (
         "elif len(news) > 1 and not self.guard.few(Direction.IMMICH, len(news)):",
         "elif False:",
         _service("test_holds", "3.1.0", "in_hand"),
+    ),
+    Mutant(
+        "service.owner",
+        "what is brought back is not tied during a look",
+        "        async with self._lock:\n            await self.dispatch.hands.tie(view, actions)",
+        "        await self.dispatch.hands.tie(view, actions)",
+        _service("test_meanwhile", "3.1.0", "look_that_began"),
+    ),
+    Mutant(
+        "service.workers",
+        "a copy may come while its asset is trashed",
+        "await sync.look_after_trash(trashed | live)",
+        "await sync.look_after_trash(live)",
+        _service("test_meanwhile", "3.1.0", "while_its_asset"),
+    ),
+    Mutant(
+        "service.uploads",
+        "a copy of what was edited may come while its asset is trashed",
+        "await sync.look_after_trash([now.old] if trashed else [])",
+        "pass",
+        _service("test_meanwhile", "3.1.0", "what_was_edited"),
+    ),
+    Mutant(
+        "service.take_back",
+        "a copy of what is taken back may come meanwhile",
+        "await sync.look_after_trash(done)",
+        "pass",
+        _service("test_meanwhile", "3.1.0", "taken_back"),
+    ),
+    Mutant(
+        "service.uploads",
+        "an edit restores nothing that was deleted since it was planned",
+        "if not _same(await sync.decide(edit.path), edit):",
+        "if False:",
+        _service("test_meanwhile", "3.1.0", "restores_nothing"),
+    ),
+    Mutant(
+        "service.carry_out",
+        "a hold of what is missing leaves its record as it is, whatever is at the path",
+        "a.direction is Direction.IMMICH and a.path in view.files",
+        "a.path in view.files",
+        _service("test_meanwhile", "3.1.0", "trash_is_off"),
     ),
     Mutant(
         "service.rounds",

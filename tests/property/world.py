@@ -38,6 +38,7 @@ from immich_dbsync.model import (
     AssetId,
     Content,
     Decision,
+    Direction,
     Entry,
     File,
     Hold,
@@ -188,7 +189,7 @@ class World:
 
     def _hold(self, action: PutOnHold) -> None:
         hold = action.hold or Hold(next(self.new_ids))
-        if action.path in self.files:
+        if action.direction is Direction.IMMICH:
             self._tie(action.path, action.content, action.asset_id)
         self.records[action.path] = replace(self.records[action.path], hold=hold)
 

@@ -165,7 +165,33 @@ def test_row_09_edited_replaces_its_asset() -> None:
 
 @pytest.mark.parametrize("status", [Status.ACTIVE, Status.TRASHED])
 def test_row_09_edited_to_a_picture_that_immich_has(status: Status) -> None:
-    plan = decide(EDITED, record(A), asset(), asset(2, status))
+    edited = file(A, 2, stat=stat_of(2, ctime_ns=TRASHED_AT + 1, inode=1))
+    plan = decide(edited, record(A), asset(), asset(2, status))
+    assert plan == [Replace(A, CONTENTS[2], asset_id(0), trash_old=True)]
+
+
+def test_row_09_edited_to_a_picture_that_was_then_deleted_in_immich_is_first_the_end_of_the_old_one() -> None:
+    deleted_since = asset(2, Status.TRASHED)
+    assert decide(EDITED, record(A), asset(), deleted_since) == [Trash(asset_id(0), (A,))]
+    assert decide(EDITED, asset(0, Status.TRASHED), deleted_since) == [
+        Quarantine(A, CONTENTS[2], asset_id(2), Why.TRASHED_BEFORE)
+    ]
+
+
+def test_row_09_of_such_an_edit_the_old_asset_is_kept_or_asked_about_as_of_any_missing_file() -> None:
+    seen = (EDITED, asset(), asset(2, Status.TRASHED))
+    assert decide(*seen, record(A), policies=Policies(Policy.ARCHIVE)) == [Drop(A, Why.KEPT_BY_POLICY)]
+    assert decide(*seen, record(A), file(B), record(B)) == [Drop(A, Why.MOVED)]
+    assert decide(*seen, record(A), unidentified_sizes=frozenset({SIZES[0]})) == [Leave(A, Why.GRACE)]
+    assert decide(*seen, record(A), healthy=False) == [Leave(A, Why.UNHEALTHY)]
+    assert decide(*seen, record(A, hold=Decision.WAITING)) == [Leave(A, Why.HELD, asset_id(0))]
+    assert decide(*seen, record(A), trash_enabled=False) == [
+        PutOnHold(A, CONTENTS[0], asset_id(0), Direction.FOLDER, Why.TRASH_OFF)
+    ]
+
+
+def test_row_09_edited_back_to_what_our_own_request_trashed_restores_it() -> None:
+    plan = decide(EDITED, record(A), asset(), asset(2, Status.TRASHED), trashed_by_us=frozenset({asset_id(2)}))
     assert plan == [Replace(A, CONTENTS[2], asset_id(0), trash_old=True)]
 
 
@@ -697,15 +723,32 @@ def test_asset_whose_bytes_were_replaced_says_nothing_about_the_file() -> None:
 def test_swapped_names_are_adopted(known: bool) -> None:
     swapped = (file(A, 1, known=known), file(B, 0, known=known))
     assert decide(*swapped, record(A, 0), record(B, 1), asset(0), asset(1)) == [
-        Adopt(A, CONTENTS[1], asset_id(1)),
-        Adopt(B, CONTENTS[0], asset_id(0)),
+        Adopt(A, CONTENTS[1], asset_id(1), behind=B),
+        Adopt(B, CONTENTS[0], asset_id(0), behind=A),
     ]
+
+
+def test_a_path_is_not_tied_anew_before_its_old_content_is_where_it_went() -> None:
+    edited = record(B, 2)  # so that it takes a request to tie it
+    swapped = (file(A, 1), file(B, 0))
+    assert decide(*swapped, record(A, 0), edited, asset(0), asset(1), asset(2)) == [
+        Leave(A, Why.MOVING),
+        Replace(B, CONTENTS[0], asset_id(2), trash_old=True),
+    ]
+
+
+def test_a_path_that_is_excluded_is_not_waited_for() -> None:
+    copy = (file(B, 0), record(B, 0, tied=False))
+    plan = decide(file(A, 1), record(A, 0), *copy, asset(0), asset(1), excluded=frozenset({B}))
+    assert plan == [Adopt(A, CONTENTS[1], asset_id(1)), Leave(B, Why.EXCLUDED)]
+    plan = decide(record(A, 0), *copy, asset(0), excluded=frozenset({B}))
+    assert plan == [Leave(B, Why.EXCLUDED), Drop(A, Why.MOVED)]
 
 
 def test_a_chain_of_renames_needs_no_hash() -> None:
     chain = (file(B, 0, known=False), file(C, 1, known=False))
     assert decide(*chain, record(A, 0), record(B, 1), asset(0), asset(1)) == [
-        Adopt(B, CONTENTS[0], asset_id(0)),
+        Adopt(B, CONTENTS[0], asset_id(0), behind=C),
         Adopt(C, CONTENTS[1], asset_id(1)),
         Drop(A, Why.MOVED, behind=B),
     ]
@@ -736,6 +779,15 @@ def test_unhealthy_root_keeps_records_and_quarantine_as_they_are() -> None:
 def test_picture_that_is_put_back_is_not_trashed_meanwhile() -> None:
     taken = entry(A)
     assert decide(record(A), taken, asset()) == [Leave(A, Why.GRACE), PutBack(taken, asset_id(0))]
+
+
+def test_picture_is_put_back_when_what_is_missing_at_its_path_is_decided() -> None:
+    seen = (entry(A), asset(), asset(1))
+    assert decide(*seen, record(A, 1)) == [Trash(asset_id(1), (A,))]
+    assert decide(*seen, record(A, 1), in_grace=frozenset({A})) == [Leave(A, Why.GRACE)]
+    back = PutBack(entry(A), asset_id(0))
+    assert decide(*seen, record(A, 1), policies=Policies(Policy.ARCHIVE)) == [Drop(A, Why.KEPT_BY_POLICY), back]
+    assert decide(*seen, record(A, 1, hold=Decision.WAITING)) == [Leave(A, Why.HELD, asset_id(1)), back]
 
 
 def test_of_two_quarantined_files_of_one_path_one_is_put_back() -> None:
