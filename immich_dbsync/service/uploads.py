@@ -222,21 +222,29 @@ async def _cannot_copy(sync: OwnerSync, error: api.NotPermitted) -> None:
 
 
 async def _transfer(sync: OwnerSync, source: Record) -> tuple[api.Uploaded, bool]:
-    """Send one file's bytes; also whether file and bytes were the recorded ones from beginning to end."""
+    """Send one file's bytes; also whether the file still holds them.
+
+    Raises ChangedWhileRead where it held others meanwhile, and then nothing is stored.
+    """
     sidecar = await asyncio.to_thread(_sidecar, sync.root, source.path)
     fd, before = await asyncio.to_thread(sync.root.open_file, source.path)
     try:
         if before != source.stat:
             raise ChangedWhileRead(source.path)
-        digest = xxhash.xxh3_128()
+        digest, intact = xxhash.xxh3_128(), True
+
+        async def body() -> AsyncIterator[bytes]:
+            async for block, last in _blocks(fd, source.path, before, digest.update):
+                # Without its last block the server has no file.
+                if last and digest.digest() != source.content.xxh3:
+                    raise ChangedWhileRead(source.path)
+                yield block
+
         name = source.path.rpartition(b"/")[2]
         upload = api.Upload(name, before.size, before.mtime_ns, source.content.sha1, sidecar)
-        body = (block async for block, _ in _blocks(fd, source.path, before, digest.update))
-        uploaded = await sync.server.upload(sync.key, upload, body)
-        # A duplicate may be answered before the body was read.
-        intact = uploaded.duplicate or digest.digest() == source.content.xxh3
+        uploaded = await sync.server.upload(sync.key, upload, body())
         after = stat_of(os.fstat(fd))
-        if intact and not after.same_file(before):  # a rename or chmod moves the ctime alone
+        if not after.same_file(before):  # a rename or chmod moves the ctime alone
             # Touched, or written to.
             read = await asyncio.to_thread(xxh3_of, fd, before.size) if after.size == before.size else None
             intact = read == source.content.xxh3

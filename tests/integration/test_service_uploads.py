@@ -1,6 +1,7 @@
 """What happens to a file while it is uploaded."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -86,6 +87,39 @@ async def test_a_file_that_changes_while_it_is_uploaded_is_uploaded_again(sync: 
     assert await sync.status(ONE) in {"trashed", None}
     rows = await sync.connection.fetch("select status::text from asset")
     assert sorted(row["status"] for row in rows) in (["active"], ["active", "trashed"])
+
+
+async def test_of_a_file_that_changes_while_it_is_sent_nothing_is_stored_that_it_never_held(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filler, size = bytes(3 << 20), 4 << 20
+    other, first, second, torn = (content.ljust(size, b".") for content in (filler, ONE, TWO, filler + TWO))
+    sync.put("of the same size.png", other)  # so that it is hashed before it is sent
+    await sync.start()
+    blocks, path = uploads._blocks, sync.path("a.png")
+    once = [1]
+
+    async def overwritten(*arguments: Any) -> Any:
+        async for block, last in blocks(*arguments):
+            if once:
+                once.pop()
+                path.write_bytes(torn)  # the rest of it is sent after what was there before
+                os.utime(path, (1, 1))
+            yield block, last
+
+    monkeypatch.setattr(uploads, "_blocks", overwritten)
+    sync.put("a.png", first)
+
+    async def changed() -> bool:
+        return not once
+
+    await until(changed)
+    sync.put("a.png", second)
+    await sync.becomes(second, "active")
+    await sync.idle()
+    rows = await sync.connection.fetch("select checksum from asset")
+    held = {hashlib.sha1(each, usedforsecurity=False).digest() for each in (other, torn, second)}
+    assert {row["checksum"] for row in rows} <= held
 
 
 async def test_a_file_that_is_deleted_while_it_is_uploaded_has_its_asset_trashed(
