@@ -1,7 +1,8 @@
 """Fixtures that every kind of test shares."""
 
+import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
@@ -11,6 +12,7 @@ import structlog
 from asyncpg.connection import Connection
 
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion
+from tests import kept
 from tests.databases import Servers
 
 # A shell that runs the tests in its background has them ignore Ctrl-C, and so would every command that they start.
@@ -57,6 +59,13 @@ _types: dict[object, Any] = {}
 def servers() -> Iterator[Servers]:
     with ExitStack() as stack, patch.object(Connection, "_introspect_types", _introspect):
         yield Servers(stack)
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def connections() -> AsyncIterator[None]:
+    """What one test leaves idle the next one goes on with."""
+    with kept.lending(), kept.keeping(asyncio.get_running_loop()):
+        yield
 
 
 @pytest.fixture

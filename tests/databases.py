@@ -16,6 +16,7 @@ import psycopg
 from immich_dbsync.demo.cluster import Binaries, Cluster, available
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion, create_tables
 from immich_dbsync.store import expected
+from tests import kept
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -105,16 +106,18 @@ def _one(connection: Connection, query: str) -> Any:
     return None if row is None else row[0]
 
 
-def _emptied(connection: Connection, shape: str) -> bool:
+def _emptied(connection: Connection, shape: str, url: str) -> bool:
     """Empty a database for the next test; False where a test left it in another shape than a new one has."""
-    others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    idle = ",".join(map(str, (0, *kept.served_by(url))))
+    ours = f"pg_backend_pid(),{idle}"
+    others = f"from pg_stat_activity where datname = current_database() and pid not in ({ours})"
     deadline = time.monotonic() + 10
     while _one(connection, f"select count(pg_terminate_backend(pid, 1000)) {others}"):
         assert time.monotonic() < deadline, "somebody stays connected"
     rows = connection.execute(expected.CATALOG_SQL.encode()).fetchall()
     differences = expected.differences(rows)
-    ours = not differences or differences == expected.differences([])
-    if not ours or expected.warnings(rows) or _one(connection, _SHAPE) != shape:
+    as_installed = not differences or differences == expected.differences([])
+    if not as_installed or expected.warnings(rows) or _one(connection, _SHAPE) != shape:
         return False
     connection.execute(_EMPTY.encode())
     return True
@@ -178,7 +181,7 @@ class Servers:
         try:
             yield name
         finally:
-            if _emptied(connection, self._shapes[version]):
+            if _emptied(connection, self._shapes[version], cluster.url(name)):
                 idle.append((name, connection))
             else:
                 connection.close()

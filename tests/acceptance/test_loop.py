@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from uuid import UUID
 
@@ -126,7 +127,10 @@ def explained(stage: Stage) -> Iterator[None]:
         raise
 
 
-MATRIX = [(major, version) for major in sorted(MAJORS, reverse=True) for version in VERSIONS]
+_MAJORS = sorted(MAJORS, reverse=True)
+# Each version of Immich's tables on the newest PostgreSQL, and one of them on each other.
+MATRIX = [(_MAJORS[0], version) for version in VERSIONS]
+MATRIX += [(major, version) for major, version in zip(_MAJORS[1:], cycle(VERSIONS), strict=False)]
 
 
 @pytest.fixture(params=MATRIX, ids=[f"pg{major}-immich{version}" for major, version in MATRIX])

@@ -233,7 +233,7 @@ def script(path: Path, text: str) -> None:
 def host(folder: Path, load_env: str, assembled: Path) -> Path:
     """The snapcraft.yaml of a snap as Immich Distribution is, as far as we can tell the difference, with us in it.
 
-    ``assembled``: a tree with what `snap/assemble` puts into one, which takes long.
+    ``assembled``: a tree with what `snap/assemble` puts into one. Its packages are linked to: to pack them takes long.
     """
     script(folder / "src" / "bin" / "load-env", load_env)
     script(folder / "src" / "bin" / "nothing", "#!/bin/bash\n")
@@ -243,7 +243,9 @@ def host(folder: Path, load_env: str, assembled: Path) -> Path:
     text = (THEIRS / "snapcraft.yaml").read_text()
     assemble = 'snap/assemble "$CRAFT_PART_INSTALL"'
     assert text.count(assemble) == 1
-    copy = f'cp --recursive {assembled}/. "$CRAFT_PART_INSTALL"; rm --recursive "$CRAFT_PART_INSTALL/meta"'
+    place = '"$CRAFT_PART_INSTALL"'
+    packages = f"ln --symbolic {assembled}/lib/immich-dbsync/python3.* {place}/lib/immich-dbsync/"
+    copy = f"cp --recursive {OURS / 'local'}/. {place}; {packages}"
     ours = yaml.safe_load(text.replace(assemble, copy))
     daemon = {"command": "bin/nothing", "daemon": "simple"}
     project = {

@@ -27,6 +27,7 @@ from immich_dbsync.model import Decision, OwnerId
 from immich_dbsync.service import drain, gate, rounds, rules, todo, workers
 from immich_dbsync.service.listener import Listener
 from immich_dbsync.store.holds import DECIDED, Holds
+from tests import kept
 from tests.files import files_below
 from tests.integration.harness import Harness
 from tests.model.oracle import Seen
@@ -325,6 +326,7 @@ def worlds(database_url: str, version: ImmichVersion) -> Iterator[tuple[asyncio.
     async def enter() -> World:
         post = Post()
         stack.enter_context(_through(post))
+        stack.enter_context(kept.keeping(loop))
         for module, known, value in _SOONER:
             stack.enter_context(patch.object(module, known, value))
         web = await stack.enter_async_context(aiohttp.ClientSession())
