@@ -1,9 +1,11 @@
 """Fixtures that every kind of test shares."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from itertools import chain, islice
 from typing import Any
 from unittest.mock import patch
 
@@ -14,6 +16,8 @@ from asyncpg.connection import Connection
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion
 from tests import kept
 from tests.databases import Servers
+
+_TOGETHER_S = 600  # the timeout from which a module's tests stay together
 
 # A shell that runs the tests in its background has them ignore Ctrl-C, and so would every command that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,8 +31,21 @@ def logging_as_by_default() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, as their timeouts tell, so that no worker is left alone with one at the end."""
-    items.sort(key=_timeout, reverse=True)
+    """Deal the long ones out, as their timeouts tell, so that each worker's share begins with its part of them.
+
+    Else one worker would be left alone with them at the end. The longest of a module stay together: they share things.
+    """
+    shares = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long: dict[object, list[pytest.Item]] = {}
+    for item in sorted((item for item in items if _timeout(item)), key=_timeout, reverse=True):
+        long.setdefault(item.path if _timeout(item) >= _TOGETHER_S else item, []).append(item)
+    others = iter([item for item in items if not _timeout(item)])
+    dealt: list[list[pytest.Item]] = [[] for _ in range(shares)]
+    for number, together in enumerate(long.values()):
+        dealt[number % shares] += together
+    for share in dealt:
+        share.extend(islice(others, max(0, len(items) // shares - len(share))))
+    items[:] = [*chain(*dealt), *others]
 
 
 def _timeout(item: pytest.Item) -> float:

@@ -25,6 +25,7 @@ from tests.acls import grant
 from tests.waiting import until
 
 pytestmark = [
+    pytest.mark.timeout(300),  # it waits more than it works
     pytest.mark.skipif(PROGRAM is None, reason="Syncthing is not installed; on Debian: apt-get install syncthing"),
     pytest.mark.newest,  # nothing here depends on Immich's tables
 ]

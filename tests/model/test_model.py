@@ -22,6 +22,7 @@ FIRST = int(os.environ.get("MODEL_FIRST", "1"))
 SEEDS = [int(os.environ["MODEL_SEED"])] if "MODEL_SEED" in os.environ else range(FIRST, FIRST + EXAMPLES // IN_A_PART)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", SEEDS)
 def test_whatever_is_done_nothing_is_lost_and_both_sides_agree(servers: Servers, part: int) -> None:
     version = VERSIONS[part % len(VERSIONS)]
