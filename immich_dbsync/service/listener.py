@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import asyncpg
 
@@ -111,7 +112,7 @@ class Listener:
                 self.asked.set()
             if found["waiting"] or found["asked"]:
                 self.news.set()
-            if self.paused != {*found["paused"]}:
+            if self.paused != {UUID(owner) for owner in found["paused"].split()}:
                 self.users.set()
 
 

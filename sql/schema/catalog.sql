@@ -10,7 +10,8 @@ select (select count(*) from pg_trigger t join pg_class c on c.oid = t.tgrelid
          as captures,
        exists (select from immich_dbsync_v1.events) as waiting,
        exists (select from immich_dbsync_v1.asks where done_at is null) as asked,
-       array(select owner_id from immich_dbsync_v1.owners where problems ? 'paused' order by owner_id) as paused
+       -- As text: of an array's type the connection would ask first.
+       (select coalesce(string_agg(owner_id::text, ' '), '') from immich_dbsync_v1.owners where problems ? 'paused') as paused
 
 -- name: catalog
 -- Rows (kind, name, definition), the same on every PostgreSQL from 14 on: raw columns where a printed definition
