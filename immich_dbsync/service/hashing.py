@@ -26,9 +26,9 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _TOGETHER = 128  # files identified together, at most
-_BYTES_TOGETHER = 8 << 20  # and their bytes; what is larger is read by itself, so that no small file waits for it
-WORKERS = os.cpu_count() or 1
-"""How many identify files at once, of one owner."""
+_BYTES_TOGETHER = 64 << 20  # and their bytes; what is larger is read by itself, so that no small file waits for it
+WORKERS = 2 * (os.cpu_count() or 1)
+"""How many identify files at once, of one owner: while the cores hash for some, the others ask the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Hashing:
         self._ended = threading.Event()  # a thread can't be cancelled: it asks
 
     async def identify_forever(self) -> None:
-        """Work off the queue of files to be identified; to be run once for each core."""
+        """Work off the queue of files to be identified; to be run by each of ``WORKERS``."""
         queues = self._sync.queues
         while True:
             path = await queues.to_hash.get()
