@@ -193,4 +193,5 @@ class Servers:
         return name
 
     def _drop(self, name: str, major: int) -> None:
+        kept.end(self.cluster(major).url(name))
         asyncio.run(execute(self.cluster(major).url(), f"drop database {name} with (force)"))

@@ -1,12 +1,13 @@
 """Connections that outlive a test.
 
 Each connection is a process of PostgreSQL's that has to learn the catalogue and plan every statement anew: that was
-more than half of all work in the tests of the service. What a test leaves idle in its pools the next one goes on with;
-what it leaves in use is ended as it would have been.
+more than half of all work in the tests of the service. What a test leaves idle the next one goes on with; what it
+leaves in use is ended as it would have been.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -17,15 +18,17 @@ import asyncpg
 from immich_dbsync.demo import server
 from immich_dbsync.service import pools
 
-_pools: dict[tuple[asyncio.AbstractEventLoop, str, str], Any] = {}
+_Key = tuple[asyncio.AbstractEventLoop, str, str]
+_idle: defaultdict[_Key, list[Any]] = defaultdict(list)
+"""Pools that nobody has just now, by their loop, their database and what they are for."""
 _loops: set[asyncio.AbstractEventLoop] = set()
 
 
-class _Lent:
+class _LentPool:
     """A pool as one test has it: over when that ends it, while its connections stay."""
 
-    def __init__(self, pool: Any) -> None:
-        self._pool, self._over = pool, False
+    def __init__(self, pool: Any, idle: list[Any]) -> None:
+        self._pool, self._idle, self._over = pool, idle, False
 
     def __getattr__(self, name: str) -> Any:
         if self._over:
@@ -33,38 +36,43 @@ class _Lent:
         return getattr(self._pool, name)
 
     def terminate(self) -> None:
-        self._over = True
         for holder in self._pool._holders:
             if holder._in_use:
                 holder.terminate()
+        self._end()
 
     async def close(self) -> None:
-        self._over = True
         for holder in self._pool._holders:
             await holder.wait_until_released()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._idle.append(self._pool)
 
 
-async def _lend(kind: str, url: str, made: Coroutine[Any, Any, Any]) -> Any:
+async def _lent(url: str, kind: str, make: Callable[[], Awaitable[Any]]) -> Any:
     loop = asyncio.get_running_loop()
     if loop not in _loops:
-        return await made
-    if (key := (loop, url, kind)) in _pools:
-        made.close()
-    else:
-        _pools[key] = await made
-    return _Lent(_pools[key])
+        return await make()
+    idle = _idle[loop, url, kind]
+    return _LentPool(idle.pop() if idle else await make(), idle)
 
 
 @contextmanager
 def lending() -> Iterator[None]:
-    """Until the block ends, pools of the service and of the stand-in are lent, in loops where they are kept."""
+    """Until the block ends, pools of the service and of the stand-in are lent, in loops where it is kept."""
     service_pool = pools._pool
 
     async def for_service(url: str, most: int, settings: dict[str, str], setup: Any = None) -> Any:
-        return await _lend(f"{most} {settings}", url, service_pool(url, most, settings, setup))
+        return await _lent(url, f"{most} {settings}", lambda: service_pool(url, most, settings, setup))
 
     async def for_stand_in(url: str, **options: Any) -> Any:
-        return await _lend("stand-in", url, _made(url, options))
+        async def make() -> Any:
+            return await asyncpg.create_pool(url, **options)
+
+        return await _lent(url, "stand-in", make)
 
     with (
         patch.object(pools, "_pool", for_service),
@@ -73,28 +81,30 @@ def lending() -> Iterator[None]:
         yield
 
 
-async def _made(url: str, options: dict[str, Any]) -> Any:
-    return await asyncpg.create_pool(url, **options)
-
-
 @contextmanager
 def keeping(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Until the block ends, pools of this loop are kept; then their connections end."""
+    """Until the block ends, pools of this loop are kept; then they end."""
     _loops.add(loop)
     try:
         yield
     finally:
         _loops.discard(loop)
-        for key in [key for key in _pools if key[0] is loop]:
-            _pools.pop(key).terminate()
+        _end(lambda key: key[0] is loop)
+
+
+def end(url: str) -> None:
+    """End all that is kept to a database, which is to be dropped."""
+    _end(lambda key: key[1] == url)
+
+
+def _end(chosen: Callable[[_Key], bool]) -> None:
+    for key in [key for key in _idle if chosen(key)]:
+        for each in _idle.pop(key):
+            each.terminate()
 
 
 def served_by(url: str) -> list[int]:
-    """The processes that idle connections to this database have."""
-    return [
-        holder._con.get_server_pid()
-        for (_, to, _), pool in _pools.items()
-        if to == url
-        for holder in pool._holders
-        if holder._con is not None and not holder._con.is_closed() and not holder._in_use
-    ]
+    """The processes of what is kept to this database."""
+    holders = [holder for (_, to, _), idle in _idle.items() if to == url for pool in idle for holder in pool._holders]
+    connections = [holder._con for holder in holders if holder._con is not None]
+    return [connection.get_server_pid() for connection in connections if not connection.is_closed()]
