@@ -79,7 +79,10 @@ def _through(post: Post) -> Iterator[None]:
 
             async def collect() -> None:
                 async for hints in super(Posted, self)._run():
-                    post.send(lambda hints=hints: arrived.put_nowait(hints))  # type: ignore[misc]
+                    if hints.rescan:  # not news: that the watch began, or lost something itself, can't be lost
+                        arrived.put_nowait(hints)
+                    else:
+                        post.send(lambda hints=hints: arrived.put_nowait(hints))  # type: ignore[misc]
                 arrived.put_nowait(None)
 
             task = asyncio.create_task(collect())
