@@ -145,14 +145,19 @@ async def test_a_look_that_began_before_a_restore_does_not_end_the_record_of_wha
     assert sync.files() == {}
 
 
-async def test_row_09_to_a_picture_that_was_deleted_in_immich_since_is_taken_out_and_the_old_one_trashed(
-    sync: Harness,
-) -> None:
+async def edit_to_what_is_then_deleted(sync: Harness) -> None:
+    """While the service does not run, a file becomes another picture, which is deleted in Immich after that."""
     sync.put("a.png", ONE)
     await sync.start()
     await sync.stop()
     sync.put("a.png", TWO)
     await sync.trash(await sync.upload(TWO))
+
+
+async def test_row_09_to_a_picture_that_was_deleted_in_immich_since_is_taken_out_and_the_old_one_trashed(
+    sync: Harness,
+) -> None:
+    await edit_to_what_is_then_deleted(sync)
     await sync.start()
     await sync.gone("a.png")
     await sync.becomes(ONE, "trashed")
@@ -170,11 +175,7 @@ async def test_row_09_to_a_picture_that_was_deleted_in_immich_since_is_taken_out
 async def test_row_09_to_a_picture_that_was_deleted_in_immich_since_waits_for_a_person_while_the_trash_is_off(
     sync: Harness,
 ) -> None:
-    sync.put("a.png", ONE)
-    await sync.start()
-    await sync.stop()
-    sync.put("a.png", TWO)
-    await sync.trash(await sync.upload(TWO))
+    await edit_to_what_is_then_deleted(sync)
     await sync.set_trash(enabled=False)
     await sync.start()
     hold = await sync.held(1)
