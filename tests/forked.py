@@ -9,6 +9,7 @@ start itself, which the tests of the installed command have.
 
 import array
 import atexit
+import fcntl
 import json
 import os
 import runpy
@@ -18,8 +19,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -32,13 +34,24 @@ _REQUEST = 1 << 20  # bytes of one request: an environment and arguments
 
 
 class Forked:
-    """A process that runs a module as ``__main__``, with these arguments and this environment, in ``/``."""
+    """A process that runs a module as ``__main__``, with these arguments and this environment, in ``/``.
 
-    def __init__(self, module: str, *arguments: str, env: Mapping[str, str], stdout: int, stderr: int) -> None:
+    With a ``terminal`` it is controlled by that, and reads and writes nothing else; without one it reads nothing.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        env: Mapping[str, str],
+        stdout: int = -1,
+        stderr: int = -1,
+        terminal: int | None = None,
+    ) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.connect(_parent())
         request = json.dumps({"module": module, "argv": ["immich-dbsync", *arguments], "env": dict(env)})
-        files = array.array("i", [stdout, stderr])
+        files = array.array("i", [stdout, stderr] if terminal is None else [terminal])
         self._socket.sendmsg([request.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
         self.pid = int(self._socket.recv(64))
         self.returncode: int | None = None
@@ -141,20 +154,25 @@ def _fork(asker: socket.socket, children: dict[int, socket.socket]) -> None:
         files.frombytes(data)
     pid = os.fork()
     if pid == 0:
-        _become(json.loads(message), files[0], files[1])
+        _become(json.loads(message), [*files])
     for fd in files:
         os.close(fd)
     children[pid] = asker
     asker.send(str(pid).encode())
 
 
-def _become(request: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
-    """Run what is asked for, as a fresh interpreter would, and end."""
+def _become(request: dict[str, Any], files: Sequence[int]) -> NoReturn:
+    """Run what is asked for, as a fresh interpreter would, and end. ``files``: for its output, or the terminal."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(stdout, 1)
-    os.dup2(stderr, 2)
+    if len(files) == 1:
+        os.setsid()
+        fcntl.ioctl(files[0], termios.TIOCSCTTY, 0)
+        files = [*files] * 3
+    else:
+        files = [os.open(os.devnull, os.O_RDONLY), *files]
+    for number, fd in enumerate(files):
+        os.dup2(fd, number)
     os.closerange(3, 256)
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)

@@ -81,16 +81,14 @@ def installed(*arguments: str, env: Mapping[str, str], before: Sequence[str] = (
 
 
 def on_terminal(*arguments: str, env: Mapping[str, str], dialogue: Sequence[tuple[str, str]] = ()) -> Ended:
-    """Run the installed command on a terminal of its own, 200 columns wide; what it showed there is ``out``.
+    """Run a command on a terminal of its own, 200 columns wide; what it showed there is ``out``.
 
     ``dialogue`` is what to wait for, in turn, and what to type then; Ctrl-C is ``"\x03"``.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
     here = {**env, "TERM": "xterm-256color", "COLUMNS": "200"}
-    process = subprocess.Popen(
-        ["setsid", "--ctty", *PROGRAM, *arguments], env=here, stdin=theirs, stdout=theirs, stderr=theirs, cwd="/"
-    )
+    process = Forked("immich_dbsync", *arguments, env=here, terminal=theirs)
     os.close(theirs)
     watchdog = threading.Timer(_END_S, process.kill)
     watchdog.start()

@@ -357,8 +357,7 @@ def test_a_mistyped_command_is_said_to_be() -> None:
     assert "statsu" in ended.err
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("option", ["--help", "--nonsense"])
+@pytest.mark.parametrize(("name", "option"), [("status", "--nonsense"), *((name, "--help") for name in COMMANDS)])
 def test_every_command_as_it_is_installed(name: str, option: str) -> None:
     """The other tests run the same commands in a process that need not load them first."""
     ended = installed(name, option, env=environment({}))

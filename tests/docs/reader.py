@@ -57,6 +57,7 @@ class Reader:
         self.settings: dict[str, str] = {}
         self.last: Ended | None = None
         self._service: Service | None = None
+        self._trips = 0
         self._stack = ExitStack()
         for folder in ("etc/systemd/system", "mnt/photos", "opt/immich-dbsync", "srv", "usr/local/bin", "here"):
             (self.world / folder).mkdir(parents=True)
@@ -212,12 +213,13 @@ class Reader:
     def folder(self) -> Path:
         return self.world / "srv" / "immich-sync" / str(self.stage.user)
 
-    async def synced(self, count: int) -> None:
-        """Wait until so many files are tied to an asset."""
-        records = "select count(*) from immich_dbsync_v1.records where asset_id is not null"
+    async def synced(self, count: int, *, below: str = "") -> None:
+        """Wait until so many files, whose paths begin so, are tied to an asset."""
+        tied = "select count(*) from immich_dbsync_v1.records where asset_id is not null"
+        records = f"{tied} and position($1 in path) = 1"
 
         async def check() -> bool:
-            return bool(await self.stage.connection.fetchval(records) == count)
+            return bool(await self.stage.connection.fetchval(records, below.encode()) == count)
 
         await until(check, seconds=20)
 
@@ -226,13 +228,11 @@ class Reader:
         waiting = "select id::text from immich_dbsync_v1.holds where closed_at is null and decision = 'waiting'"
         if (number := await self.stage.connection.fetchval(waiting)) is not None:
             return str(number)
-        before = await self.stage.connection.fetchval(
-            "select count(*) from immich_dbsync_v1.records where asset_id is not null"
-        )
-        trip = self.folder / f"Trip {before}"
+        self._trips += 1
+        trip = self.folder / f"Trip {self._trips}"
         for each in range(_PICTURES):
-            put(trip, f"{each}.jpg", picture(before + 1 + each))
-        await self.synced(before + _PICTURES)
+            put(trip, f"{each}.jpg", picture(self._trips * _PICTURES + each))
+        await self.synced(_PICTURES, below=trip.name)
         shutil.rmtree(trip)
 
         async def check() -> str | None:

@@ -281,7 +281,7 @@ async def test_one_id_of_a_batch_is_refused(library_url: str, immich_version: Im
 _CERTIFICATE = Path(__file__).with_name("self-signed.pem")  # for 127.0.0.1, until 2126, and for nothing but this
 
 
-@pytest.mark.parametrize("name", ["certificate of nobody known", "no TLS at all"])
+@pytest.mark.parametrize("name", parts(["certificate of nobody known", "no TLS at all"], always=["no TLS at all"]))
 async def test_tls_errors(library_url: str, immich_version: ImmichVersion, name: str, report: Report) -> None:
     async with rigged(library_url, immich_version) as rig, AsyncExitStack() as stack:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

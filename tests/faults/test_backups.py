@@ -111,6 +111,7 @@ async def test_a_backup_of_yesterday(world: World, report: Report) -> None:
     report.survived("backup: of yesterday", in_flight="5 deeds")
 
 
+@pytest.mark.long
 async def test_a_backup_from_before_we_came(world: World, report: Report) -> None:
     """Our schema outlives it and knows assets that are gone: their files are uploaded again."""
     rig = world.rig
@@ -177,6 +178,7 @@ def elsewhere(servers: Servers, immich_version: ImmichVersion) -> Iterator[str]:
         yield name
 
 
+@pytest.mark.long
 async def test_a_backup_of_another_server(world: World, elsewhere: str, report: Report) -> None:
     """Nobody of ours is in it: nothing is touched, it is said, and with the right one restored all goes on."""
     rig = world.rig

@@ -242,7 +242,7 @@ async def forget(rig: Rig) -> None:
     await asyncio.to_thread(install.remove, rig.stage.database_url)
 
 
-@pytest.mark.parametrize("action", parts(ACTIONS, always=["upload", "quarantine", "move", "approve"]))
+@pytest.mark.parametrize("action", parts(ACTIONS, always=["upload", "quarantine"]))
 async def test_killed_at_every_point(
     library_url: str, immich_version: ImmichVersion, action: str, report: Report
 ) -> None:

@@ -220,7 +220,7 @@ FAULTS: dict[str, Fault] = {
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("name", parts(FAULTS, always=["connections cut", "notifications lost", "triggers dropped"]))
+@pytest.mark.parametrize("name", parts(FAULTS, always=["connections cut", "notifications lost"]))
 async def test_faults_of_the_database(
     library_url: str, immich_version: ImmichVersion, name: str, report: Report
 ) -> None:
