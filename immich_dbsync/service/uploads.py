@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 import xxhash
@@ -226,22 +226,22 @@ async def _transfer(sync: OwnerSync, source: Record) -> tuple[api.Uploaded, bool
 
     Raises ChangedWhileRead where it held others meanwhile, and then nothing is stored.
     """
-    sidecar = await asyncio.to_thread(_sidecar, sync.root, source.path)
-    fd, before = await asyncio.to_thread(sync.root.open_file, source.path)
+    digest, intact = xxhash.xxh3_128(), True
+    opened = await asyncio.to_thread(_open, sync.root, source.path, digest.update)
+    fd, before = opened.fd, opened.stat
     try:
         if before != source.stat:
             raise ChangedWhileRead(source.path)
-        digest, intact = xxhash.xxh3_128(), True
 
         async def body() -> AsyncIterator[bytes]:
-            async for block, last in _blocks(fd, source.path, before, digest.update):
+            async for block, last in _blocks(opened, source.path, digest.update):
                 # Without its last block the server has no file.
                 if last and digest.digest() != source.content.xxh3:
                     raise ChangedWhileRead(source.path)
                 yield block
 
         name = source.path.rpartition(b"/")[2]
-        upload = api.Upload(name, before.size, before.mtime_ns, source.content.sha1, sidecar)
+        upload = api.Upload(name, before.size, before.mtime_ns, source.content.sha1, opened.sidecar)
         uploaded = await sync.server.upload(sync.key, upload, body())
         after = stat_of(os.fstat(fd))
         if not after.same_file(before):  # a rename or chmod moves the ctime alone
@@ -256,13 +256,13 @@ async def _transfer(sync: OwnerSync, source: Record) -> tuple[api.Uploaded, bool
 async def _transfer_unread(sync: OwnerSync, unread: Unread) -> tuple[Hashed, api.Uploaded]:
     """Send one file's bytes, hashed on the way; raises ChangedWhileRead, and then nothing is stored."""
     started = time.time_ns()
-    sidecar = await asyncio.to_thread(_sidecar, sync.root, unread.path)
-    fd, before = await asyncio.to_thread(sync.root.open_file, unread.path)
     digests, whole, ours = Digests(), False, False
+    opened = await asyncio.to_thread(_open, sync.root, unread.path, digests.update)
+    fd, before = opened.fd, opened.stat
 
     async def body() -> AsyncIterator[bytes]:
         nonlocal whole, ours
-        async for block, last in _blocks(fd, unread.path, before, digests.update):
+        async for block, last in _blocks(opened, unread.path, digests.update):
             if last:
                 # Before the server has all of it, so that an answer that is lost can be told from no upload.
                 if stat_of(os.fstat(fd)) != before:
@@ -276,7 +276,7 @@ async def _transfer_unread(sync: OwnerSync, unread: Unread) -> tuple[Hashed, api
             raise ChangedWhileRead(unread.path)
         name = unread.path.rpartition(b"/")[2]
         uploaded = await sync.server.upload(
-            sync.key, api.Upload(name, before.size, before.mtime_ns, None, sidecar), body()
+            sync.key, api.Upload(name, before.size, before.mtime_ns, None, opened.sidecar), body()
         )
     finally:
         os.close(fd)
@@ -288,6 +288,29 @@ async def _transfer_unread(sync: OwnerSync, unread: Unread) -> tuple[Hashed, api
     return hashed, uploaded
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A file that is to be sent: its descriptor, its stat, its first block, and its sidecar's name and bytes."""
+
+    fd: int
+    stat: Stat
+    first: bytes
+    sidecar: tuple[bytes, bytes] | None
+
+
+def _open(root: Root, path: RelPath, update: Callable[[bytes], None]) -> _Opened:
+    """All that a small file needs of the disk, in one turn of a thread; ``update`` has had the first block by then."""
+    sidecar = _sidecar(root, path)
+    fd, stat = root.open_file(path)
+    try:
+        first = os.pread(fd, min(BLOCK, stat.size), 0)
+        update(first)
+    except BaseException:
+        os.close(fd)
+        raise
+    return _Opened(fd, stat, first, sidecar)
+
+
 def _sidecar(root: Root, path: RelPath) -> tuple[bytes, bytes] | None:
     """Name and bytes of the sidecar that goes with this picture."""
     for found in sidecars.sidecars(root, path):
@@ -296,23 +319,22 @@ def _sidecar(root: Root, path: RelPath) -> tuple[bytes, bytes] | None:
     return None
 
 
-async def _blocks(
-    fd: int, path: RelPath, stat: Stat, update: Callable[[bytes], None]
-) -> AsyncIterator[tuple[bytes, bool]]:
-    """Exactly ``stat.size`` bytes, and with each block whether it is the last; ``update`` has had it by then.
+async def _blocks(opened: _Opened, path: RelPath, update: Callable[[bytes], None]) -> AsyncIterator[tuple[bytes, bool]]:
+    """As many bytes as its stat says, and with each block whether it is the last; ``update`` has had it by then.
 
     Or ChangedWhileRead, which breaks off the request: nothing is stored then.
     """
 
     def read(size: int, offset: int) -> bytes:
-        block = os.pread(fd, size, offset)
+        block = os.pread(opened.fd, size, offset)
         update(block)
         return block
 
-    offset = 0
-    while offset < stat.size:
-        block = await asyncio.to_thread(read, min(BLOCK, stat.size - offset), offset)
-        if not block:
-            raise ChangedWhileRead(path)
+    size, offset, block = opened.stat.size, 0, opened.first
+    while block:
         offset += len(block)
-        yield block, offset == stat.size
+        yield block, offset == size
+        if offset == size:
+            return
+        block = await asyncio.to_thread(read, min(BLOCK, size - offset), offset)
+    raise ChangedWhileRead(path)
