@@ -23,6 +23,18 @@ _PIN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1  # linux/fs.h
 # renameat2 is in glibc since 2.28, in musl since 1.2.5; the symbol is looked up once.
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+# openat2(2), in Linux since 5.6; it has no function in the C library. Its number is the same on every architecture.
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
+_OPENAT2 = 437
+_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 1, 2, 4, 8  # linux/openat2.h
+_DIRECTORY_BENEATH = struct.pack("=QQQ", DIRECTORY, 0, _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH)
+# What it says where it is not to be had (a container may forbid what it does not know), was disturbed, or where a path
+# is longer or leads through a mount: for all of that there is another way.
+_NOT_AT_ONCE = frozenset(
+    {errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.EAGAIN, errno.EINTR, errno.ENAMETOOLONG, errno.EXDEV}
+)
 # statx is in glibc since 2.28, in musl since 1.2.4. Layout and numbers: linux/stat.h.
 _statx = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
 _STATX_SIZE = 256
@@ -65,6 +77,21 @@ def open_directory_at(parent: int, name: bytes, device: int) -> int:
         os.close(fd)
         raise OtherDevice(name)
     return fd
+
+
+def open_directory_beneath(root: int, path: bytes) -> int | None:
+    """A descriptor of the directory at ``path``, of several components, through no link and no mount, in one call.
+
+    None where it has to be opened component by component; OSError as ``open_directory_at``. In a thread each call waits
+    for Python's lock, so that their number counts for more than what they do.
+    """
+    fd: int = _syscall(_OPENAT2, root, path, _DIRECTORY_BENEATH, len(_DIRECTORY_BENEATH))
+    if fd >= 0:
+        return fd
+    code = ctypes.get_errno()
+    if code in _NOT_AT_ONCE:
+        return None
+    raise OSError(code, os.strerror(code), path)
 
 
 def make_directory_at(parent: int, name: bytes, device: int) -> int:

@@ -128,11 +128,14 @@ def _read(fd: int, size: int, update: Callable[[memoryview], None]) -> int:
 
     Ends soon after ``size`` bytes however fast the file grows: whoever asks sees that there were more.
     """
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-    # One byte more than the file holds, so that a small file's end is seen in the same buffer.
+    if size > BLOCK:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    # One byte more than the file holds, so that a small file's end is seen in the same read.
     view = memoryview(bytearray(min(BLOCK, size + 1)))
     length = 0
     while length <= size and (count := os.preadv(fd, [view], length)):
         update(view[:count])
         length += count
+        if length == size and count < len(view):
+            break
     return length

@@ -18,6 +18,7 @@ from immich_dbsync.disk.at import (
     is_foreign_link,
     is_regular,
     open_directory_at,
+    open_directory_beneath,
     stat_of,
     status_at,
 )
@@ -63,6 +64,11 @@ class Root:
         Raises OSError as ``open`` does (ELOOP or ENOTDIR for links), OtherDevice where something is mounted, and
         ValueError for what is no path below a root.
         """
+        if path and (found := open_directory_beneath(self.fd, valid_path(path))) is not None:
+            if os.fstat(found).st_dev != self.device:  # a subvolume, say
+                os.close(found)
+                raise OtherDevice(path)
+            return found
         # Not dup: descriptors that are dups share one position, and two listings at once would share the entries.
         fd = os.open(b".", DIRECTORY, dir_fd=self.fd)
         for name in valid_path(path).split(b"/") if path else ():

@@ -32,10 +32,20 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def root(folder: Path) -> Iterator[Root]:
+@pytest.fixture(params=["at once", "step by step"])
+def root(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
+    """Also where openat2 is not to be had, as in a container that does not know it."""
+    if request.param == "step by step":
+        monkeypatch.setattr(at, "_OPENAT2", 100_000)  # no such system call
     with Root(folder) as root:
         yield root
+
+
+def test_both_ways_are_taken(root: Root, request: pytest.FixtureRequest) -> None:
+    fd = at.open_directory_beneath(root.fd, b"a")
+    assert (fd is None) is (request.node.callspec.params["root"] == "step by step")
+    if fd is not None:
+        os.close(fd)
 
 
 @pytest.fixture
