@@ -19,6 +19,8 @@ _LAST_NS = (1 << 63) - 1
 NAME_MAX = 255  # bytes; linux/limits.h
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+REACHED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""A directory for what lies in it by name. Opening it to be listed would be an event to whoever watches it: to us."""
 _PIN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1  # linux/fs.h
 # renameat2 is in glibc since 2.28, in musl since 1.2.5; the symbol is looked up once.
@@ -29,7 +31,10 @@ _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
 _OPENAT2 = 437
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 1, 2, 4, 8  # linux/openat2.h
-_DIRECTORY_BENEATH = struct.pack("=QQQ", DIRECTORY, 0, _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH)
+_HOW = {
+    flags: struct.pack("=QQQ", flags, 0, _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH)
+    for flags in (DIRECTORY, REACHED)
+}
 # What it says where it is not to be had (a container may forbid what it does not know), was disturbed, or where a path
 # is longer or leads through a mount: for all of that there is another way.
 _NOT_AT_ONCE = frozenset(
@@ -70,22 +75,25 @@ def born_at(parent: int, name: bytes) -> int | None:
     return bounded(seconds * 10**9 + nanoseconds)
 
 
-def open_directory_at(parent: int, name: bytes, device: int) -> int:
-    """A descriptor of the directory ``name``, one component; OSError for links and files, OtherDevice for mounts."""
-    fd = os.open(name, DIRECTORY, dir_fd=parent)
+def open_directory_at(parent: int, name: bytes, device: int, flags: int = DIRECTORY) -> int:
+    """A descriptor of the directory ``name``, one component; OSError for links and files, OtherDevice for mounts.
+
+    ``flags``: DIRECTORY, or REACHED for one that is not to be listed or synced to disk.
+    """
+    fd = os.open(name, flags, dir_fd=parent)
     if os.fstat(fd).st_dev != device:
         os.close(fd)
         raise OtherDevice(name)
     return fd
 
 
-def open_directory_beneath(root: int, path: bytes) -> int | None:
+def open_directory_beneath(root: int, path: bytes, flags: int = DIRECTORY) -> int | None:
     """A descriptor of the directory at ``path``, of several components, through no link and no mount, in one call.
 
-    None where it has to be opened component by component; OSError as ``open_directory_at``. In a thread each call waits
-    for Python's lock, so that their number counts for more than what they do.
+    None where it has to be opened component by component; OSError and ``flags`` as ``open_directory_at``. In a thread
+    each call waits for Python's lock, so that their number counts for more than what they do.
     """
-    fd: int = _syscall(_OPENAT2, root, path, _DIRECTORY_BENEATH, len(_DIRECTORY_BENEATH))
+    fd: int = _syscall(_OPENAT2, root, path, _HOW[flags], len(_HOW[flags]))
     if fd >= 0:
         return fd
     code = ctypes.get_errno()

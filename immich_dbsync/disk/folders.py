@@ -74,7 +74,7 @@ class Unwatchable:
 def _mtime(root: Root, path: bytes) -> int:
     """When the folder's entries last changed; 0 where no folder is."""
     try:
-        fd = root.open_directory(path)
+        fd = root.reach_directory(path)
     except OSError:
         return 0
     try:

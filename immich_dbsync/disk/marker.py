@@ -141,7 +141,7 @@ def lost_stfolders(root: Root, folders: Collection[bytes]) -> list[bytes]:
     lost: list[bytes] = []
     for folder in sorted(folders):
         try:
-            fd = root.open_directory(folder)
+            fd = root.reach_directory(folder)
         except OSError:
             lost.append(folder)
             continue

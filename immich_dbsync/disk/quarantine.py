@@ -82,7 +82,7 @@ class QuarantineBatch:
     def _source(self, folder: bytes, path: RelPath) -> int:
         def opened() -> tuple[bytes, int]:
             try:
-                return folder, self._root.open_directory(folder)
+                return folder, self._root.reach_directory(folder)
             except OtherDevice as error:
                 raise Changed(path) from error
             except OSError as error:

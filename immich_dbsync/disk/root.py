@@ -14,6 +14,7 @@ from immich_dbsync.core.names import LeftAlone, valid_path
 from immich_dbsync.disk.at import (
     DIRECTORY,
     GONE,
+    REACHED,
     born_at,
     is_foreign_link,
     is_regular,
@@ -64,25 +65,32 @@ class Root:
         Raises OSError as ``open`` does (ELOOP or ENOTDIR for links), OtherDevice where something is mounted, and
         ValueError for what is no path below a root.
         """
-        if path and (found := open_directory_beneath(self.fd, valid_path(path))) is not None:
+        return self._open(path, DIRECTORY)
+
+    def reach_directory(self, path: bytes) -> int:
+        """As ``open_directory``, for what lies in it by name: it can't be listed, and nobody is told of it."""
+        return self._open(path, REACHED)
+
+    def _open(self, path: bytes, flags: int) -> int:
+        if path and (found := open_directory_beneath(self.fd, valid_path(path), flags)) is not None:
             if os.fstat(found).st_dev != self.device:  # a subvolume, say
                 os.close(found)
                 raise OtherDevice(path)
             return found
         # Not dup: descriptors that are dups share one position, and two listings at once would share the entries.
-        fd = os.open(b".", DIRECTORY, dir_fd=self.fd)
+        fd = os.open(b".", flags, dir_fd=self.fd)
         for name in valid_path(path).split(b"/") if path else ():
             try:
-                child = open_directory_at(fd, name, self.device)
+                child = open_directory_at(fd, name, self.device, flags)
             finally:
                 os.close(fd)
             fd = child
         return fd
 
     def open_parent(self, path: RelPath) -> tuple[int, bytes]:
-        """A descriptor of the directory that holds ``path``, and the last component. Errors as ``open_directory``."""
+        """A descriptor of the directory that holds ``path``, and the last component, as ``reach_directory``."""
         folder, _, name = valid_path(path).rpartition(b"/")
-        return self.open_directory(folder), name
+        return self.reach_directory(folder), name
 
     def open_file(self, path: RelPath) -> tuple[int, Stat]:
         """A descriptor for reading and the file's stat after opening. The caller closes it.
@@ -97,7 +105,10 @@ class Root:
         except OSError as error:
             raise _gone_or(error, path) from error
         try:
-            before = status_at(parent, name)
+            try:
+                before = status_at(parent, name)
+            except OSError as error:
+                raise _gone_or(error, path) from error
             if before is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             self.check(before, path)  # before opening too: opening a device may do something
@@ -137,7 +148,7 @@ class Root:
         found: dict[RelPath, Stat | OSError | None] = {}
         for folder, members in _by_folder(paths).items():
             try:
-                parent = self.open_directory(folder)
+                parent = self.reach_directory(folder)
             except OSError as error:
                 found |= dict.fromkeys((path for path, _ in members), None if error.errno in GONE else error)
                 continue
@@ -161,7 +172,7 @@ class Root:
         found: set[RelPath] = set()
         for folder, members in _by_folder(paths).items():
             try:
-                parent = self.open_directory(folder)
+                parent = self.reach_directory(folder)
             except OSError as error:
                 found |= {path for path, _ in members} if error.errno in GONE else set()
                 continue

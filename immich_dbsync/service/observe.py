@@ -201,7 +201,7 @@ class Observer:
         folders: list[RelPath] = []
         for path in paths:
             with suppress(OSError):
-                os.close(self.root.open_directory(path))
+                os.close(self.root.reach_directory(path))
                 folders.append(path)
         return folders
 
