@@ -35,6 +35,7 @@ BACKLOG = 5000
 """Files waiting to be hashed or uploaded above which a scan waits, so that memory does not grow with the folder."""
 
 _ROOM_S = 0.05  # between two looks whether the backlog has shrunk
+_IDLE_S = 0.5  # between two looks whether all is done; nobody tells when a look of another's has ended
 _HEALTH_S = 3.0  # between two looks at a root's markers
 _STALL_S = 3.0  # more than that between two looks: the process was not running
 _JITTER = 0.1  # of the time between two scans, so that owners do not scan at the same moment for ever
@@ -150,9 +151,10 @@ class Rounds:
             if self._summary is not None and sync.idle():
                 await self._summarize(*self._summary)
             await self._tell_what_is_left()
-            due = todo.agenda.next_due()
+            due = [todo.agenda.next_due(), time.monotonic() + _IDLE_S if self._summary is not None else None]
+            first = min((each for each in due if each is not None), default=None)
             try:
-                async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                async with asyncio.timeout(None if first is None else max(0.0, first - time.monotonic())):
                     await todo.hinted.wait()
             except TimeoutError:
                 pass

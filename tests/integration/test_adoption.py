@@ -1,5 +1,6 @@
 """Adopting a library: a folder whose pictures are in Immich already, for the most part."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ from immich_dbsync.disk.hashing import Abandoned, Hashed
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath
 from immich_dbsync.service import hashing
+from immich_dbsync.service.rounds import Rounds
+from immich_dbsync.service.scan import Tally
 from tests.integration.harness import Harness, until
 
 UPLOAD = ("POST", "/api/assets")
@@ -116,6 +119,23 @@ async def adopted(sync: Harness, folder: Folder) -> None:
     await sync.restart()
     assert sorted(sync.reads.sha1) == paths
     assert len(sync.reads.xxh3) == read
+
+
+@pytest.mark.newest
+async def test_it_sums_up_when_the_last_that_ends_is_a_look_of_anothers(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = Rounds._report
+
+    async def with_a_look_under_way(self: Rounds, tally: Tally) -> None:
+        await report(self, tally)
+        looking = self._sync._lock
+        await looking.acquire()
+        asyncio.get_running_loop().call_later(0.2, looking.release)
+
+    monkeypatch.setattr(Rounds, "_report", with_a_look_under_way)
+    await sync.start()
+    assert (await summary(sync))["files"] == 0
 
 
 async def test_adoption_uploads_only_what_is_new_and_sums_up(sync: Harness) -> None:
