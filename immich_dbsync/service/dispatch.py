@@ -103,6 +103,9 @@ class Dispatch:
         touched = {path for action in plan for path in paths_of(action)}
         untouchable = self._untouchable(plan, {p for p in touched if p in in_hand or p in hashing or p in uploading})
         for action in map(self._not_yet, plan):
+            if isinstance(action, Quarantine) and action.asset_id in self._queues.returning:
+                self._todo.behind_a_move(action.path)
+                continue
             busy = untouchable.intersection(paths_of(action))
             if not busy:
                 doable.append(action)

@@ -72,6 +72,7 @@ class Queues:
         self.to_restore: set[RelPath] = set()
         self.restore_wanted = asyncio.Event()
         self.requesting: set[AssetId] = set()  # in our own requests, whose echoes are no news
+        self.returning: set[AssetId] = set()  # brought back by edits just now: none of their files is to be taken out
         self.asking = 0  # requests that are being prepared or are under way
         self.key_refused = Pause(_KEY_PAUSE_S)  # of every request
         self.quota_used_up = Pause(_QUOTA_PAUSE_S)  # of uploads

@@ -96,7 +96,7 @@ class Todo:
         self._behind[sent].update(paths)
 
     def behind_a_move(self, path: RelPath) -> None:
-        """This missing path's record ends once another path is tied, which a queue has in hand."""
+        """What becomes of this path depends on what becomes of another, which a queue has in hand."""
         self.hint([path], after=_TWIN_S)
 
     def uploaded(self, sent: Content | int) -> None:

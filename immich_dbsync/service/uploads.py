@@ -178,13 +178,16 @@ async def _new_asset(sync: OwnerSync, job: Job, edit: Replace) -> AssetId | None
         if not _same(await sync.decide(edit.path), edit):
             return None
         source = job.records[0]
-        await sync.store.begin_send(sync.owner, Sent(source.path, source.content, source.stat.size))
-        # First, because what the request brings about is seen before its answer, which may be lost.
-        await sync.store.supersede(sync.owner, [asset.id])
+        sync.queues.returning.add(asset.id)  # what went to quarantine from here on would come back
         try:
+            await sync.store.begin_send(sync.owner, Sent(source.path, source.content, source.stat.size))
+            # First, because what the request brings about is seen before its answer, which may be lost.
+            await sync.store.supersede(sync.owner, [asset.id])
             await sync.server.restore(sync.key, [asset.id])
         except api.BatchRefused:
             return None
+        finally:
+            sync.queues.returning.discard(asset.id)
         await sync.store.end_requests(sync.owner, [asset.id])
         [asset] = (await sync.library.assets(sync.owner, [asset.id], [])).values() or [asset]
     return asset.id if asset.status is Status.ACTIVE else None

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -218,6 +218,37 @@ async def test_row_09_restores_nothing_that_was_deleted_in_immich_since_that_was
     assert sync.quarantined() == [TWO]
     assert await sync.status(TWO) == "trashed"
     assert ("POST", "/api/trash/restore/assets") not in sync.requests
+
+
+async def test_row_09_takes_out_no_other_file_of_a_picture_that_it_brings_back(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which a look would have done that comes after the edit was decided, and before its request."""
+    sync.put("a.png", ONE)
+    sync.put("c.png", TWO)
+    await sync.start()
+    other, owner = await sync.asset(TWO), sync.owner()
+    look, restore = owner.look, owner.server.restore
+
+    async def not_yet(paths: Collection[RelPath] = (), assets: Collection[AssetId] = (), entries: Any = ()) -> Any:
+        seen = await look([p for p in paths if p != b"c.png"], [a for a in assets if a != other], entries)
+        return seen | {a for a in assets if a == other}
+
+    async def restoring(*arguments: Any) -> None:
+        await look([RelPath(b"c.png")])
+        await restore(*arguments)
+        monkeypatch.setattr(owner, "look", look)
+
+    monkeypatch.setattr(owner, "look", not_yet)
+    monkeypatch.setattr(owner.server, "restore", restoring)
+    await sync.trash(other)
+    sync.put("a.png", TWO)
+    await sync.becomes(TWO, "active")
+    await sync.becomes(ONE, "trashed")
+    await sync.rescan()
+    assert sync.files() == {"a.png": TWO, "c.png": TWO}
+    assert set((await sync.records()).values()) == {other}
+    assert "quarantine" not in await sync.deeds()
 
 
 async def test_row_09_tried_again_does_not_restore_what_was_deleted_in_immich_since(
