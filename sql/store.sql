@@ -270,27 +270,39 @@ where s.owner_id = $1
 order by s.asked_at
 
 -- name: trash_request_add
--- $1 owner, $2 assets.
+-- $1 owner, $2 assets. This and the next three may run at the same time: each takes its rows in the order of their assets, so
+-- that no two wait for each other.
 insert into immich_dbsync_v1.trash_requests (asset_id, owner_id, requested_at)
-select a, $1, clock_timestamp() from unnest($2::uuid[]) a
+select a, $1, clock_timestamp() from unnest($2::uuid[]) a order by a
 on conflict (asset_id) do update set owner_id = excluded.owner_id, requested_at = excluded.requested_at
 
 -- name: trash_request_end
 -- $1 owner, $2 assets.
-delete from immich_dbsync_v1.trash_requests where owner_id = $1 and asset_id = any($2::uuid[])
+with ended as materialized (
+  select asset_id from immich_dbsync_v1.trash_requests where owner_id = $1 and asset_id = any($2::uuid[])
+  order by asset_id for update
+)
+delete from immich_dbsync_v1.trash_requests where asset_id = any(array(select asset_id from ended))
 
 -- name: trash_request_restored
 -- Requests that were made before somebody restored their assets. $1 owner, $2 ids of events.
-delete from immich_dbsync_v1.trash_requests t
-using immich_dbsync_v1.events e
-where t.owner_id = $1 and e.id = any($2::bigint[]) and e.kind = 'restored'
-  and e.asset_id = t.asset_id and e.at > t.requested_at
+with ended as materialized (
+  select t.asset_id from immich_dbsync_v1.trash_requests t
+  join immich_dbsync_v1.events e on e.asset_id = t.asset_id and e.at > t.requested_at
+  where t.owner_id = $1 and e.id = any($2::bigint[]) and e.kind = 'restored'
+  order by t.asset_id for update of t
+)
+delete from immich_dbsync_v1.trash_requests where asset_id = any(array(select asset_id from ended))
 
 -- name: trash_request_clean
 -- Requests whose assets are out of the trash, one way or the other. $1 owner, $2 assets that are on their way there.
-delete from immich_dbsync_v1.trash_requests t
-where t.owner_id = $1 and t.asset_id <> all($2::uuid[])
-  and not exists (select from public.asset a where a.id = t.asset_id and a.status = 'trashed')
+with ended as materialized (
+  select t.asset_id from immich_dbsync_v1.trash_requests t
+  where t.owner_id = $1 and t.asset_id <> all($2::uuid[])
+    and not exists (select from public.asset a where a.id = t.asset_id and a.status = 'trashed')
+  order by t.asset_id for update
+)
+delete from immich_dbsync_v1.trash_requests where asset_id = any(array(select asset_id from ended))
 
 -- name: catch_up_records
 -- Paths whose asset is not what the record says, those that have none yet, those whose live photo's still is lost, and

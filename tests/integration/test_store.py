@@ -1,8 +1,9 @@
 """Our tables through the store: closed views, paging in byte order, odd paths."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -11,6 +12,7 @@ from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPat
 from immich_dbsync.service.snapshot import snapshot
 from immich_dbsync.store import install
 from immich_dbsync.store.records import Deed, Store
+from tests.waiting import until
 
 OWNER = OwnerId(uuid4())
 
@@ -156,3 +158,40 @@ async def test_history_keeps_what_has_no_path_and_no_asset(store: Store, databas
     rows = await connection.fetch("select action, path from immich_dbsync_v1.history order by id")
     await connection.close()
     assert [tuple(row) for row in rows] == [("upload", b"\xff"), ("hold", None)]
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("statement", ["add", "end", "clean", "restored"])
+async def test_statements_about_the_same_requests_take_them_in_one_order(
+    database_url: str, store: Store, pool: "asyncpg.Pool[asyncpg.Record]", statement: str
+) -> None:
+    """Else two of them could wait for each other, and PostgreSQL would end one."""
+    assets = [AssetId(UUID(int=number)) for number in range(1, 10)]
+    for asset in reversed(assets):  # so that they lie in another order than theirs
+        await store.request_trash(OWNER, [asset])
+    events = """insert into immich_dbsync_v1.events (owner_id, asset_id, kind)
+                select $1, unnest($2::uuid[]), 'restored' returning id"""
+    ids = [row["id"] for row in await pool.fetch(events, OWNER, assets[::-1])]
+    work: dict[str, Callable[[], Coroutine[None, None, None]]] = {
+        "add": lambda: store.request_trash(OWNER, assets[::-1]),
+        "end": lambda: store.end_requests(OWNER, assets[::-1]),
+        "clean": lambda: store.clean_requests(OWNER, ()),
+        "restored": lambda: store.restored(OWNER, ids),
+    }
+    holder, other = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    try:
+        async with holder.transaction():
+            lock = "select from immich_dbsync_v1.trash_requests where asset_id = $1 for update"
+            await holder.execute(lock, assets[4])
+            waiting = asyncio.create_task(work[statement]())
+
+            async def waits() -> bool:
+                return bool(await other.fetchval("select count(*) from pg_locks where not granted"))
+
+            await until(waits)
+            free = "select asset_id from immich_dbsync_v1.trash_requests order by 1 for update skip locked"
+            assert [row["asset_id"] for row in await other.fetch(free)] == assets[5:]
+        await waiting
+    finally:
+        await holder.close()
+        await other.close()
