@@ -148,6 +148,29 @@ set size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctim
     racy = excluded.racy, xxh3 = excluded.xxh3, sha1 = excluded.sha1, asset_id = excluded.asset_id,
     problem = excluded.problem, hold_id = excluded.hold_id, damaged = excluded.damaged
 
+-- name: record_tie
+-- What was sent, by its paths, where the asset that came of it is active and holds it: returns these paths, of each of which
+-- the history tells. $1 to $8, $9, $10 and $11 as above, but of one content ($8, $9) and one asset ($10); $11 cause.
+with stored as materialized (
+  select id from public.asset
+  where id = $10 and "ownerId" = $1 and "libraryId" is null and status = 'active' and checksum = $9
+),
+claimed as (
+  delete from immich_dbsync_v1.sends where owner_id = $1 and sha1 = $9 and exists (select from stored)
+),
+told as (
+  insert into immich_dbsync_v1.history (owner_id, action, path, asset_id, cause)
+  select $1, 'upload', path, stored.id, $11 from unnest($2::bytea[]) path cross join stored
+)
+insert into immich_dbsync_v1.records (owner_id, path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id)
+select $1, f.*, $8, $9, stored.id
+from unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[]) f cross join stored
+on conflict (owner_id, sha256(path)) do update
+set size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, inode = excluded.inode,
+    racy = excluded.racy, xxh3 = excluded.xxh3, sha1 = excluded.sha1, asset_id = excluded.asset_id,
+    problem = null, hold_id = null, damaged = null
+returning path
+
 -- name: record_drop
 -- $1 owner, $2 paths, $3 the assets they must be tied to (null: any or none).
 delete from immich_dbsync_v1.records

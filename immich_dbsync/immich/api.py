@@ -129,14 +129,18 @@ class Server:
         gave_up: list[Exception] = []
 
         async def framed() -> AsyncIterator[bytes]:
-            yield head
+            # Head and tail go with the first and the last bytes: one call, and the server is woken once.
+            before, left = head, upload.size
             try:
                 async for chunk in body:
-                    yield chunk
+                    left -= len(chunk)
+                    yield b"".join((before, chunk, b"" if left else tail))
+                    before = b""
+                if before:
+                    yield head + tail
             except Exception as error:
                 gave_up.append(error)
                 raise
-            yield tail
 
         headers = {
             "x-api-key": key,

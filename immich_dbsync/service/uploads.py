@@ -35,12 +35,8 @@ async def send(sync: OwnerSync, job: Job | Unread) -> bool:
         return await send_unread(sync, job)
     if job.replaces is not None:
         return await _replace(sync, job, job.replaces)
-    sent = await _upload(sync, job)
-    if sent is None:
-        return False
-    asset, duplicate = sent
-    await _tie(sync, job.records, asset, duplicate=duplicate)
-    return True
+    uploaded = await _upload(sync, job)
+    return uploaded is not None and await _tie(sync, job.records, uploaded)
 
 
 async def send_unread(sync: OwnerSync, unread: Unread) -> bool:
@@ -53,26 +49,27 @@ async def send_unread(sync: OwnerSync, unread: Unread) -> bool:
     except (FileNotFoundError, NotTaken, ChangedWhileRead):
         return False
     source = Record(unread.path, hashed.stat, hashed.content, None, is_racy(hashed.stat, hashed.started_ns))
-    asset = await _stored(sync, [source], uploaded)
-    if asset is None:
+    tied = await _tie(sync, [source], uploaded)
+    if not tied:
         sync.known.identified[unread.path] = hashed
+    return tied
+
+
+async def _tie(sync: OwnerSync, records: Sequence[Record], uploaded: api.Uploaded) -> bool:
+    """Tie these paths to the asset that came of sending what they hold; False where it is not there, or holds else."""
+    why = "Immich had it already" if uploaded.duplicate else "new in the folder"
+    if not await sync.store.tie(sync.owner, records, uploaded.asset_id, why):
+        await _stored(sync, records, uploaded)  # it says what is wrong
         return False
-    await _tie(sync, [source], asset, duplicate=uploaded.duplicate)
+    if not uploaded.duplicate:
+        ARRIVAL.observe(max(0.0, time.time() - records[0].stat.ctime_ns / 1e9))
+    path, asset = records[0].path, str(uploaded.asset_id)
+    log.info("file.uploaded", owner=str(sync.owner), path=path, asset=asset, duplicate=uploaded.duplicate)
     return True
 
 
-async def _tie(sync: OwnerSync, records: Sequence[Record], asset: Asset, *, duplicate: bool) -> None:
-    await sync.store.upsert(sync.owner, [replace(record, asset_id=asset.id) for record in records])
-    if not duplicate:
-        ARRIVAL.observe(max(0.0, time.time() - records[0].stat.ctime_ns / 1e9))
-    why = "Immich had it already" if duplicate else "new in the folder"
-    await sync.store.remember(sync.owner, [Deed("upload", why, record.path, asset.id) for record in records])
-    path = records[0].path
-    log.info("file.uploaded", owner=str(sync.owner), path=path, asset=str(asset.id), duplicate=duplicate)
-
-
-async def _upload(sync: OwnerSync, job: Job) -> tuple[Asset, bool] | None:
-    """The active asset that holds the content now, and whether it was there before; None where there is none."""
+async def _upload(sync: OwnerSync, job: Job) -> api.Uploaded | None:
+    """Send the content; None where the file is not what it was."""
     source = job.records[0]
     ours = await sync.store.begin_send(sync.owner, Sent(source.path, source.content, source.stat.size))
     try:
@@ -84,8 +81,7 @@ async def _upload(sync: OwnerSync, job: Job) -> tuple[Asset, bool] | None:
     if not intact:
         log.info("upload.changed_meanwhile", owner=str(sync.owner), path=source.path, asset=str(uploaded.asset_id))
         return None
-    asset = await _stored(sync, job.records, uploaded)
-    return (asset, uploaded.duplicate) if asset is not None else None
+    return uploaded
 
 
 async def _stored(sync: OwnerSync, records: Sequence[Record], uploaded: api.Uploaded) -> Asset | None:
@@ -170,8 +166,9 @@ async def _new_asset(sync: OwnerSync, job: Job, edit: Replace) -> AssetId | None
         if asset.sha1 == job.content.sha1
     ]
     if not there:
-        sent = await _upload(sync, job)
-        return sent[0].id if sent is not None else None
+        uploaded = await _upload(sync, job)
+        stored = await _stored(sync, job.records, uploaded) if uploaded is not None else None
+        return stored.id if stored is not None else None
     [asset] = there
     if asset.status is Status.TRASHED:
         # It may have been deleted since that was planned, by somebody who saw what an earlier try had sent.

@@ -26,7 +26,7 @@ from immich_dbsync.store.records import Deed, Sent
 log = structlog.get_logger()
 T = TypeVar("T")
 
-_AFTERWARDS_S = 0.5  # until what was uploaded is looked at again
+_AFTERWARDS_S = 0.5  # until what was uploaded is looked at again: at least, and at most twice that
 _REQUEST_PATHS = 500  # paths looked at for one request
 _PASS_S = 0.05  # between two looks whether a pass of deletions is whole
 
@@ -84,8 +84,8 @@ class Workers:
             return
         self._sync.todo.forget_failures(paths)
         self._hashing.sent(job)
-        # Whatever happened to files and asset meanwhile is seen then, many at a time.
-        self._sync.hint(paths, after=_AFTERWARDS_S)
+        # Whatever happened to files and asset meanwhile is seen then, in one look for all of a half second.
+        self._sync.hint(paths, after=2 * _AFTERWARDS_S - time.monotonic() % _AFTERWARDS_S)
 
     async def _refuse(self, job: Job | Unread, problem: str) -> None:
         """Note why Immich does not take a file: what it holds has to be known, to know when it is another."""

@@ -185,6 +185,29 @@ class Store:
             list(ended_entries),
         )
 
+    async def tie(self, owner: OwnerId, records: Sequence[Record], asset: AssetId, why: str) -> bool:
+        """Write records of one content that was sent, tied to the asset that came of it; the history tells of each.
+
+        False, and nothing is written, unless that asset is active and holds this very content.
+        """
+        content = records[0].content
+        tied = await self._fetch(
+            "record_tie",
+            owner,
+            [r.path for r in records],
+            [r.stat.size for r in records],
+            [r.stat.mtime_ns for r in records],
+            [r.stat.ctime_ns for r in records],
+            [signed(r.stat.inode) for r in records],
+            [r.racy for r in records],
+            content.xxh3,
+            content.sha1,
+            asset,
+            why,
+        )
+        DEEDS.labels(str(owner), "upload").inc(len(tied))
+        return bool(tied)
+
     async def unknown(self, owner: OwnerId, files: Sequence[File]) -> set[RelPath]:
         """At which of these files' paths no record is, nor anywhere one with the same inode; none for one who is away.
 

@@ -136,6 +136,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "store/record_page": (f.owner, b"Camera/100/", 500),
         "store/content_page": (f.owner, b"Camera/100/", 500),
         "store/record_upsert": (f.owner, *upsert, nothing, nothing, nothing, f.numbers),
+        "store/record_tie": (f.owner, *upsert[:6], f.xxh3[0], f.sha1[0], f.assets[0], "new"),
         "store/record_drop": (f.owner, f.paths, f.assets),
         "store/folders": (f.owner, [b"Camera", b"Camera/10", b"nothing"]),
         "store/entries": (f.owner, f.numbers),

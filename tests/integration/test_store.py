@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +12,8 @@ import pytest
 from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
 from immich_dbsync.service.snapshot import snapshot
 from immich_dbsync.store import install
-from immich_dbsync.store.records import Deed, Store
+from immich_dbsync.store.records import Deed, Sent, Store
+from tests.integration.assets import DELETE, TRASH, add_assets, add_library, add_person, connected
 from tests.waiting import until
 
 OWNER = OwnerId(uuid4())
@@ -148,6 +150,40 @@ async def test_record_that_was_tied_anew_is_not_dropped_for_the_old_asset(store:
     assert len(await store.records_at(OWNER, [RelPath(b"a")])) == 1
     await store.drop(OWNER, [RelPath(b"a")], tied_to=[new])
     assert await store.records_at(OWNER, [RelPath(b"a")]) == {}
+
+
+@pytest.mark.parametrize("why_not", ["", "trashed", "other bytes", "another's", "of a library", "not there"])
+async def test_what_was_sent_is_tied_only_to_an_active_asset_that_holds_it(
+    store: Store, pool: "asyncpg.Pool[asyncpg.Record]", database_url: str, why_not: str
+) -> None:
+    with connected(database_url) as connection:
+        owner = OwnerId(add_person(connection))
+        theirs = add_person(connection) if why_not == "another's" else owner
+        library = add_library(connection, owner) if why_not == "of a library" else None
+        [asset] = map(AssetId, add_assets(connection, theirs, library=library))
+        if why_not == "trashed":
+            connection.execute(TRASH, ([asset],))
+        if why_not == "not there":
+            connection.execute(DELETE, ([asset],))
+    held = await pool.fetchval("select checksum from public.asset where id = $1", asset) or bytes(32)
+    content = Content(Sha1(held if why_not != "other bytes" else bytes(32)), Xxh3(bytes(16)))
+    sent = [Record(RelPath(path), Stat(100, 5, 6, 7), content, None) for path in (b"a", b"b")]
+    before = [replace(sent[0], racy=True, problem="no")]
+    await store.upsert(owner, before)
+    await store.begin_send(owner, Sent(sent[0].path, content, 100))
+    assert await store.tie(owner, sent, asset, "new") is (not why_not)
+    found = await store.records_at(owner, [each.path for each in sent])
+    ours = (
+        f"select action, path, asset_id, cause from immich_dbsync_v1.history where owner_id = '{owner}' order by path"
+    )
+    history = [tuple(row) for row in await pool.fetch(ours)]
+    if why_not:
+        assert (found, history) == ({b"a": before[0]}, [])
+        assert await pool.fetchval("select count(*) from immich_dbsync_v1.sends") == 1
+    else:
+        assert found == {each.path: replace(each, asset_id=asset) for each in sent}
+        assert history == [("upload", each.path, asset, "new") for each in sent]
+        assert await pool.fetchval("select count(*) from immich_dbsync_v1.sends") == 0
 
 
 async def test_history_keeps_what_has_no_path_and_no_asset(store: Store, database_url: str) -> None:
