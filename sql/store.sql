@@ -264,13 +264,6 @@ where owner_id = $1 and at >= coalesce($3::timestamptz, '-infinity')
 order by at desc, id desc
 limit $4
 
--- name: events
--- The oldest events of these owners, but for some, and those of nobody (overflow). $1 owners, $2 ids left out, $3 rows.
-select id, owner_id, asset_id, kind from immich_dbsync_v1.events
-where (owner_id = any($1::uuid[]) or kind = 'overflow') and id <> all($2::bigint[])
-order by id
-limit $3
-
 -- name: event_drop
 -- $1 ids.
 delete from immich_dbsync_v1.events where id = any($1::bigint[])

@@ -2,16 +2,31 @@
 -- Nothing here writes. Times leave as nanoseconds since 1970.
 
 -- name: view
--- $1 owner, $2 paths, $3 asset ids, $4 checksums, $5 inodes, $6 ids of quarantine entries.
+-- $1 owner, $2 paths, $3 asset ids, $4 checksums, $5 inodes, $6 ids of quarantine entries, $7 ids of events left out (null:
+-- no events are asked for), $8 events at most.
 --
 -- One row: an array for each column of the records, then of the quarantined files and of the assets, all null where there
 -- is none; that is read in a quarter of the time that arrays of rows take. Everything is looked up by itself (offset 0), along the one
 -- index that answers it, and whose it is is asked afterwards: a plan that was made while the tables were empty is right
 -- for full ones, too. Each step costs a deletion some time, be there little to do or nothing: what can be is done once.
-with entry as materialized (
+with told as materialized (
+  -- The owner's oldest events, but for some, and those of nobody (overflow).
+  select e.id, e.owner_id, e.asset_id, e.kind from immich_dbsync_v1.events e
+  where $7::bigint[] is not null and (e.owner_id = $1 or e.kind = 'overflow') and e.id <> all($7)
+  order by e.id
+  limit $8
+),
+given as materialized (
+  -- The assets asked for, and that of an event which is alone: a deletion is one question. Of many it is found out first
+  -- whether they are too many.
+  select i from unnest($3::uuid[]) i
+  union all
+  select asset_id from told where owner_id = $1 and (select count(*) from told) = 1
+),
+entry as materialized (
   -- What lies in quarantine for these assets, what may go back to these paths, and these entries.
-  select q.* from unnest($3::uuid[]) i cross join lateral (
-    select * from immich_dbsync_v1.quarantine where asset_id = i offset 0
+  select q.* from given cross join lateral (
+    select * from immich_dbsync_v1.quarantine where asset_id = given.i offset 0
   ) q
   where q.owner_id = $1
   union
@@ -26,8 +41,8 @@ with entry as materialized (
   where q.owner_id = $1
 ),
 asked as materialized (
-  select a.checksum, a.video_id from unnest($3::uuid[]) i cross join lateral (
-    select "ownerId" as owner_id, checksum, "livePhotoVideoId" as video_id from public.asset where id = i offset 0
+  select a.checksum, a.video_id from given cross join lateral (
+    select "ownerId" as owner_id, checksum, "livePhotoVideoId" as video_id from public.asset where id = given.i offset 0
   ) a
   where a.owner_id = $1
 ),
@@ -39,7 +54,7 @@ content as materialized (
   select checksum from asked
   union
   select r.sha1 from (
-    select i from unnest($3::uuid[]) i union all select video_id from asked where video_id is not null
+    select i from given union all select video_id from asked where video_id is not null
   ) a cross join lateral (
     select owner_id, sha1 from immich_dbsync_v1.records where asset_id = a.i offset 0
   ) r
@@ -61,7 +76,7 @@ record as materialized (
   ) r
 ),
 wanted as materialized (
-  select i as id from unnest($3::uuid[]) i
+  select i as id from given
   union
   select asset_id from record where asset_id is not null
   union
@@ -82,7 +97,7 @@ found as materialized (
   where a."ownerId" = $1 and a."libraryId" is null
 ),
 gone as materialized (select id from wanted where id not in (select id from found))
-select r.*, e.*, a.*,
+select r.*, e.*, a.*, t.*,
   -- What else lies in quarantine for the assets of these records.
   array(
     select q.id from wanted cross join lateral (
@@ -143,4 +158,6 @@ from (
     ) s
     where s."ownerId" = $1 and s."libraryId" is null
   ) a
-) a
+) a cross join (
+  select array_agg(id), array_agg(owner_id), array_agg(asset_id), array_agg(kind) from told
+) t

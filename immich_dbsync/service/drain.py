@@ -51,15 +51,18 @@ class Drain:
         """Act on every event that is not stuck. Raises RootLost, with the events left to whoever finds the root."""
         sync = self._sync
         store, owner = sync.store, sync.owner
-        while events := await store.events([owner], [*self.stuck], _ROWS):
+        while True:
+            events, acted_on = await sync.look_at_events([*self.stuck], _ROWS)
+            if not events:
+                return
             if any(event.kind == _OVERFLOW for event in events):  # of nobody: older events were dropped
                 self._listener.missed.set()
                 self._listener.news.set()
             theirs = [event for event in events if event.kind != _OVERFLOW]
-            stuck: set[AssetId] = set()
+            stuck: set[AssetId] = acted_on or set()
             if restored := [event.id for event in theirs if event.kind == _RESTORED]:
                 await store.restored(owner, restored)
-            if theirs:
+            if theirs and acted_on is None:
                 assets = {event.asset_id for event in theirs}
                 stuck = await sync.changed_in_immich(assets, more=len(events) == _ROWS)
             self.stuck.update(event.id for event in theirs if event.asset_id in stuck)

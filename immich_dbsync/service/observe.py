@@ -92,11 +92,12 @@ class Observer:
         entries: Collection[int] = (),
         *,
         last: bool = False,
+        first: Snapshot | None = None,
     ) -> Seen:
         """Observe these paths, these assets' paths and these quarantine entries, and all that bears on them.
 
-        ``last``: right before a request, so nothing may be taken from an earlier look. Raises RootLost when the root is
-        not at its path any more.
+        ``last``: right before a request, so nothing may be taken from an earlier look. ``first``: what the database
+        just said of these assets. Raises RootLost when the root is not at its path any more.
         """
         state = await self._health_now(last=last)
         stats = await self._stats(paths, last=last) if paths else {}
@@ -104,15 +105,17 @@ class Observer:
         renames = followed = 0
         while True:
             checksums = self._checksums(stats)
-            now = await snapshot(
-                self._pool,
-                self.owner,
-                paths=paths,
-                assets=assets,
-                checksums=checksums,
-                inodes=inodes,
-                entries=numbers,
-            )
+            now, first = first, None
+            if now is None:
+                now = await snapshot(
+                    self._pool,
+                    self.owner,
+                    paths=paths,
+                    assets=assets,
+                    checksums=checksums,
+                    inodes=inodes,
+                    entries=numbers,
+                )
             # Quarantined files come back to a path: what is there now matters.
             others = {*now.records, *(entry.path for entry in now.entries)} - stats.keys()
             if others:
@@ -136,6 +139,10 @@ class Observer:
         if more:  # on its way back is more than was looked at: nothing missing is decided
             view = replace(view, in_grace=frozenset(missing))
         return Seen(view, state, await self._folders([path for path in paths if path not in files], now.records))
+
+    async def events(self, but: Collection[int], most: int) -> Snapshot:
+        """The owner's oldest events but those with these ids, and all that bears on the asset of one that is alone."""
+        return await snapshot(self._pool, self.owner, events_but=but, events_most=most)
 
     def _view(self, files: dict[RelPath, File], now: Snapshot, *, healthy: bool) -> View:
         rules, known, time_ns = self.rules, self.known, self._wall_ns()

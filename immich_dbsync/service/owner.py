@@ -24,8 +24,15 @@ from immich_dbsync.service.parts import Parts
 from immich_dbsync.service.queues import Job, Queues, Unread
 from immich_dbsync.service.requests import batches
 from immich_dbsync.service.todo import Todo
+from immich_dbsync.store.records import Event
 
 log = structlog.get_logger()
+
+_Done = tuple[Seen, Sequence[Action], Sequence[Action], set[AssetId]]
+"""What a look saw, all that was decided, the part of it that was seen to, and the assets that stuck."""
+
+LOST = frozenset({"trashed", "deleting", "deleted"})
+"""Kinds of events that tell of an asset's going."""
 
 LOOK = 2000
 """Assets looked at together: the more, the fewer folders are opened again and again for those that lie in them."""
@@ -174,7 +181,37 @@ class OwnerSync:
         self, paths: Collection[RelPath] = (), assets: Collection[AssetId] = (), entries: Collection[int] = ()
     ) -> set[AssetId]:
         """Observe, decide and do; returns the assets whose file should have gone or come but could not."""
-        seen, whole, plan, stuck = await self._see_to(paths, assets, entries)
+        return await self._follow_up(await self._see_to(paths, assets, entries), paths, assets, entries)
+
+    async def look_at_events(self, but: Collection[int], most: int) -> tuple[Sequence[Event], set[AssetId] | None]:
+        """The owner's oldest events but those with these ids, at most so many; one that is alone is acted on at once.
+
+        That is one question to the database less than to ask for events, and then for what bears on them. For it also
+        what ``changed_in_immich`` returns; None where nothing was done.
+        """
+        async with self._lock:
+            await self.dispatch.sweep_once()
+            in_hand = self.queues.look_begins()
+            first = await self.parts.observer.events(but, most)
+            if (asset := self._alone(first.events)) is None:
+                return first.events, None
+            seen = await self.parts.observer.look(assets=[asset], first=first)
+            done = await self._do(seen, in_hand)
+        stuck = await self._follow_up(done, (), [asset], ())
+        self.todo.changed([asset])
+        return first.events, stuck
+
+    def _alone(self, events: Sequence[Event]) -> AssetId | None:
+        """The asset of the only event, if it is one that is acted on by looking, and no echo of our own request."""
+        if len(events) != 1 or events[0].kind not in LOST:
+            return None
+        return events[0].asset_id if events[0].asset_id not in self.queues.requesting else None
+
+    async def _follow_up(
+        self, done: _Done, paths: Collection[RelPath], assets: Collection[AssetId], entries: Collection[int]
+    ) -> set[AssetId]:
+        """What is left to do after a look at these; returns as ``look``."""
+        seen, whole, plan, stuck = done
         if not seen.view.healthy:
             stuck |= {*assets}  # whatever happened to them waits until the folder is well again
         elif assets:
@@ -215,17 +252,21 @@ class OwnerSync:
         entries: Collection[int] = (),
         *,
         last: bool = False,
-    ) -> tuple[Seen, Sequence[Action], Sequence[Action], set[AssetId]]:
-        """Observe, decide and do: what was seen, all that was decided, the part that was seen to, and what stuck."""
+    ) -> _Done:
+        """Observe, decide and do."""
         async with self._lock:
             await self.dispatch.sweep_once()
             in_hand = self.queues.look_begins()
             seen = await self.parts.observer.look(paths, assets, entries, last=last)
-            self.known.taken.difference_update((*seen.view.files, *seen.view.records))
-            whole = reconcile(seen.view)
-            self.todo.looked_at((*paths, *seen.view.records))
-            plan, later = self.dispatch.doable(whole, in_hand)
-            stuck = await self.dispatch.carry_out(seen.view, plan, later)
+            return await self._do(seen, in_hand, paths)
+
+    async def _do(self, seen: Seen, in_hand: frozenset[RelPath], paths: Collection[RelPath] = ()) -> _Done:
+        """Decide and do; the caller holds the lock. ``in_hand``: by a worker when the look at ``paths`` began."""
+        self.known.taken.difference_update((*seen.view.files, *seen.view.records))
+        whole = reconcile(seen.view)
+        self.todo.looked_at((*paths, *seen.view.records))
+        plan, later = self.dispatch.doable(whole, in_hand)
+        stuck = await self.dispatch.carry_out(seen.view, plan, later)
         if any(isinstance(action, Drop) and action.why is Why.NEVER_TIED for action in plan):
             self.look_for_unclaimed()  # it may have been sent, and the answer lost
         return seen, whole, plan, stuck

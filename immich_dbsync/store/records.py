@@ -285,11 +285,6 @@ class Store:
             for action, count in Counter(deed.action for deed in lines).items():
                 DEEDS.labels(str(owner), action).inc(count)
 
-    async def events(self, owners: Collection[OwnerId], left_out: Collection[int], limit: int) -> list[Event]:
-        """The oldest events of these owners, in order, without those with the ids left out."""
-        rows = await self._fetch("events", list(owners), list(left_out), limit)
-        return [Event(row["id"], row["owner_id"], row["asset_id"], row["kind"]) for row in rows]
-
     async def drop_events(self, ids: Collection[int]) -> None:
         """Remove events whose consequences are carried out."""
         await self._execute("event_drop", list(ids))

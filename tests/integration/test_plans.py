@@ -149,7 +149,6 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "store/entry_gone": (f.owner, f.numbers),
         "store/history_add": (f.owner, ["upload"] * 3, f.paths, f.assets, ["new"] * 3),
         "store/history_page": (f.owner, b"", None, 500),
-        "store/events": ([f.owner, _id(8, 1)], f.numbers, 500),
         "store/event_drop": (f.numbers,),
         "store/send_add": (f.owner, f.sha1[0], f.xxh3[0], f.sizes[0], f.paths[0]),
         "store/send_end": (f.owner, f.sha1),
@@ -202,7 +201,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "immich/all_owners": (),
         "immich/version": (),
         "immich/trash_enabled": (),
-        "view/view": (f.owner, f.paths, f.assets, f.sha1, f.numbers, f.numbers),
+        "view/view": (f.owner, f.paths, f.assets, f.sha1, f.numbers, f.numbers, None, 0),
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
 from immich_dbsync.service.snapshot import snapshot
 from immich_dbsync.store import install
-from immich_dbsync.store.records import Deed, Sent, Store
+from immich_dbsync.store.records import Deed, Event, Sent, Store
 from tests.integration.assets import DELETE, TRASH, add_assets, add_library, add_person, connected
 from tests.waiting import until
 
@@ -103,6 +103,37 @@ async def test_a_view_has_what_goes_back_to_its_paths_and_tells_of_what_else_lie
     await store.supersede(OWNER, ids=[back.id])
     assert (await snapshot(pool, OWNER, paths=[RelPath(b"a")])).entries == ()
     assert (await snapshot(pool, OwnerId(uuid4()), assets=[here], entries=[further.id])).entries == ()
+
+
+async def test_one_question_tells_of_events_and_of_what_bears_on_one_that_is_alone(
+    store: Store, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    first, second, another = AssetId(uuid4()), AssetId(uuid4()), OwnerId(uuid4())
+    await store.upsert(OWNER, [record(b"a", 1, asset=first, inode=10), record(b"b", 2, asset=second, inode=11)])
+
+    async def happened(owner: UUID, asset: UUID, kind: str) -> int:
+        row = "insert into immich_dbsync_v1.events (owner_id, asset_id, kind) values ($1, $2, $3) returning id"
+        return int(await pool.fetchval(row, owner, asset, kind))
+
+    async def asked(*but: int, most: int = 10) -> tuple[list[int], set[bytes]]:
+        seen = await snapshot(pool, OWNER, events_but=but, events_most=most)
+        return [event.id for event in seen.events], {*seen.records}
+
+    assert await asked() == ([], set())
+    await happened(another, uuid4(), "trashed")
+    alone = await happened(OWNER, first, "trashed")
+    assert await asked() == ([alone], {b"a"})
+    [event] = (await snapshot(pool, OWNER, events_but=(), events_most=10)).events
+    assert event == Event(alone, OWNER, first, "trashed")
+    assert (await snapshot(pool, OWNER, assets=[second])).events == ()
+    other = await happened(OWNER, second, "deleted")
+    assert await asked() == ([alone, other], set())  # of many it is found out first whether they are too many
+    assert await asked(alone) == ([other], {b"b"})
+    assert await asked(most=1) == ([alone], {b"a"})
+    nobody = UUID(int=0)
+    overflow = await happened(nobody, nobody, "overflow")
+    assert await asked(alone) == ([other, overflow], set())
+    assert await asked(alone, other) == ([overflow], set())
 
 
 async def test_pages_follow_each_other_in_byte_order(store: Store) -> None:
