@@ -99,15 +99,6 @@ where owner_id = $1
 order by substring(path, 1, 1000), path
 limit $3
 
--- name: unknown
--- The paths at which no record is, where none has the file's inode either: it is no file that was renamed. None of a user
--- who is away. $1 owner, $2 paths, $3 inodes.
-select f.path
-from unnest($2::bytea[], $3::bigint[]) f(path, inode)
-where (select true from immich_dbsync_v1.records r where r.owner_id = $1 and r.inode = f.inode limit 1) is null
-  and (select true from immich_dbsync_v1.records r where r.owner_id = $1 and sha256(r.path) = sha256(f.path) limit 1) is null
-  and (select true from public."user" u where u.id = $1 and u.status::text = 'active' and u."deletedAt" is null) is not null
-
 -- name: record_digest
 -- What a scan compares, of as many records as a page has, without fetching them. $1 owner, $2 after this path, $3 rows.
 select sha256(string_agg(

@@ -157,7 +157,7 @@ class Dispatch:
         for action in plan:
             if isinstance(action, Upload | Replace):
                 self._upload_later(view, action)
-        self.identify_later([view.files[identify.path] for identify in _of(plan, Identify)])
+        self._identify_later([view.files[identify.path] for identify in _of(plan, Identify)])
         self._leave(view, _of(plan, Leave))
         if failed:
             self._todo.hinted.set()  # the pump tells `status`
@@ -250,7 +250,7 @@ class Dispatch:
         else:
             self._todo.wait_behind(sent, paths)
 
-    def identify_later(self, files: Sequence[File]) -> None:
+    def _identify_later(self, files: Sequence[File]) -> None:
         """Hash these files when they have been left in peace for long enough."""
         now, settle = time.time_ns(), self._parts.rules.settle_ns
         for file in files:

@@ -16,7 +16,7 @@ from immich_dbsync.core.quarantined import deleted_for_good
 from immich_dbsync.core.reconcile import reconcile
 from immich_dbsync.core.view import View
 from immich_dbsync.disk.marker import Health
-from immich_dbsync.model import AssetId, Direction, Entry, File, Record, RelPath
+from immich_dbsync.model import AssetId, Direction, Entry, Record, RelPath
 from immich_dbsync.service.dispatch import Dispatch
 from immich_dbsync.service.guard import Guard
 from immich_dbsync.service.observe import Seen
@@ -227,18 +227,6 @@ class OwnerSync:
         for path in seen.folders:
             self.scan(path)
         return stuck
-
-    async def identify_unknown(self, files: Sequence[File]) -> Collection[RelPath]:
-        """Identify those of these new files that nothing is known of, not even as others that were renamed.
-
-        A look would say the same of each, at the cost of one. Returns the paths that need none.
-        """
-        unknown = await self.store.unknown(self.owner, files)
-        # From here on nobody else has a turn.
-        in_hand = (self.queues.hashing, self.queues.uploading, self.known.identified)
-        fresh = {f.path: f for f in files if f.path in unknown and not any(f.path in paths for paths in in_hand)}
-        self.dispatch.identify_later([*fresh.values()])
-        return fresh
 
     async def last_look(self, paths: Collection[RelPath]) -> tuple[View, Sequence[Action]]:
         """Decide anew right before a request: the view, and what is still to be asked for."""

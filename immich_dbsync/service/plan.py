@@ -94,7 +94,7 @@ async def _paths(
         yield [path for path in paths if not prefix or path.startswith(prefix + b"/")]
         after = paths[-1]
     batch: list[RelPath] = []
-    async for path, _ in differences(observer.root, observer.rules.names, store, owner, prefix=prefix, tally=tally):
+    async for path in differences(observer.root, observer.rules.names, store, owner, prefix=prefix, tally=tally):
         batch.append(path)
         if len(batch) >= BATCH:
             yield batch

@@ -14,16 +14,15 @@ from uuid import UUID
 import structlog
 
 from immich_dbsync.core.actions import Why
-from immich_dbsync.disk.at import stat_of
 from immich_dbsync.disk.marker import Health, lost_stfolders, stfolders
 from immich_dbsync.disk.watch import Watch
 from immich_dbsync.metrics import SCANNED, SCANS
-from immich_dbsync.model import File
+from immich_dbsync.model import RelPath
 from immich_dbsync.service.logs import printable
 from immich_dbsync.service.observe import Observer, RootLost
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.requests import batches
-from immich_dbsync.service.scan import Difference, Tally, differences
+from immich_dbsync.service.scan import Tally, differences
 from immich_dbsync.service.take_back import TakeBack
 
 log = structlog.get_logger()
@@ -254,24 +253,18 @@ class Rounds:
         """Have every difference looked at, but none before ``judged``."""
         sync = self._sync
         found = differences(sync.root, sync.parts.rules.names, sync.store, sync.owner, prefix=prefix, tally=tally)
-        batch: list[Difference] = []
+        batch: list[RelPath] = []
         async with aclosing(found):
-            async for difference in found:
-                batch.append(difference)
+            async for path in found:
+                batch.append(path)
                 if len(batch) >= BATCH:
                     await judged.wait()
-                    await self._pass_on(batch)
+                    sync.hint(batch)
                     batch = []
                     await _room(sync)
         await judged.wait()
-        await self._pass_on(batch)
+        sync.hint(batch)
         await _room(sync)
-
-    async def _pass_on(self, batch: Sequence[Difference]) -> None:
-        """Have these looked at, but for files of which nothing is known: they are to be identified in any case."""
-        new = [File(path, stat_of(status)) for path, status in batch if status is not None]
-        identified = await self._sync.identify_unknown(new) if new else frozenset()
-        self._sync.hint(path for path, _ in batch if path not in identified)
 
     async def _tell_what_is_left(self) -> None:
         """Have `status` know what is left alone, as soon as that changes."""

@@ -5,7 +5,6 @@ Of a page that agrees nothing is fetched but a digest, which PostgreSQL computes
 
 import asyncio
 import hashlib
-import os
 import struct
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
@@ -33,10 +32,6 @@ class _Page:
     digest: bytes | None
 
 
-Difference = tuple[RelPath, os.stat_result | None]
-"""A path whose file and record do not agree, and what ``lstat`` told of a file that has no record there."""
-
-
 @dataclass(slots=True)
 class Tally:
     """What one scan counted."""
@@ -51,7 +46,7 @@ class Tally:
 
 async def differences(
     root: Root, names: NameRules, store: Store, owner: OwnerId, *, prefix: bytes = b"", tally: Tally
-) -> AsyncGenerator[Difference, None]:
+) -> AsyncGenerator[RelPath, None]:
     """Yield every path at or below ``prefix`` whose file and record do not agree, in byte order.
 
     A path whose file can't be looked at, or lies below a folder that can't be read, is not among them.
@@ -67,11 +62,11 @@ async def differences(
             if digest is not None and digest == page.digest:
                 tally.files += PAGE
             else:
-                async for difference in _compared(page, _records(store, owner, after, last + b"\0"), walk, tally):
-                    yield difference
+                async for path in _compared(page, _records(store, owner, after, last + b"\0"), walk, tally):
+                    yield path
             page, after = following, last
-        async for difference in _compared(page, _records(store, owner, after, end), walk, tally):
-            yield difference
+        async for path in _compared(page, _records(store, owner, after, end), walk, tally):
+            yield path
     finally:
         walk.close()
     tally.unreadable = len(walk.unreadable)
@@ -99,8 +94,8 @@ async def _beside(digest: Coroutine[None, None, bytes | None], walk: Walk) -> tu
         asked.cancel()
 
 
-async def _compared(page: _Page, records: AsyncIterator[Listed], walk: Walk, tally: Tally) -> AsyncIterator[Difference]:
-    """Yield what does not agree, of one page and the records that belong to it."""
+async def _compared(page: _Page, records: AsyncIterator[Listed], walk: Walk, tally: Tally) -> AsyncIterator[RelPath]:
+    """Yield the paths whose file and record do not agree, of one page and the records that belong to it."""
     files = iter(page.files)
     found, listed = next(files, None), await anext(records, None)
     while found is not None or listed is not None:
@@ -108,18 +103,18 @@ async def _compared(page: _Page, records: AsyncIterator[Listed], walk: Walk, tal
             assert found is not None
             tally.files += 1
             tally.new += 1
-            yield found
+            yield found[0]
             found = next(files, None)
         elif found is None or listed.path < found[0]:
             if not _below(listed.path, walk.unreadable):
                 tally.gone += 1
-                yield listed.path, None
+                yield listed.path
             listed = await anext(records, None)
         else:
             tally.files += 1
             if listed.racy or listed.stat != stat_of(found[1]):
                 tally.changed += 1
-                yield found[0], None
+                yield found[0]
             found, listed = next(files, None), await anext(records, None)
 
 

@@ -19,7 +19,7 @@ import asyncpg
 
 from immich_dbsync import sql
 from immich_dbsync.metrics import DEEDS
-from immich_dbsync.model import AssetId, Content, Entry, File, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
+from immich_dbsync.model import AssetId, Content, Entry, OwnerId, Record, RelPath, Sha1, Stat, Xxh3
 from immich_dbsync.store.rows import entry_of, record_of, signed, unsigned
 
 
@@ -207,14 +207,6 @@ class Store:
         )
         DEEDS.labels(str(owner), "upload").inc(len(tied))
         return bool(tied)
-
-    async def unknown(self, owner: OwnerId, files: Sequence[File]) -> set[RelPath]:
-        """At which of these files' paths no record is, nor anywhere one with the same inode; none for one who is away.
-
-        Away: a user whom Immich does not have, or not any more.
-        """
-        rows = await self._fetch("unknown", owner, [f.path for f in files], [signed(f.stat.inode) for f in files])
-        return {RelPath(row["path"]) for row in rows}
 
     async def drop(
         self, owner: OwnerId, paths: Collection[RelPath], *, tied_to: Collection[AssetId] | None = None

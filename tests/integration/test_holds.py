@@ -14,7 +14,7 @@ from immich_dbsync.model import Decision, Direction, OwnerId, Policy, RelPath
 from immich_dbsync.service import drain, owner, rounds, rules, workers
 from immich_dbsync.service.observe import Observer, Seen
 from immich_dbsync.service.rounds import catch_up
-from immich_dbsync.service.scan import Difference, differences
+from immich_dbsync.service.scan import differences
 from immich_dbsync.store.holds import Holds
 from immich_dbsync.store.records import Store
 from tests.integration.harness import Harness, until
@@ -738,9 +738,9 @@ async def test_nothing_that_a_scan_finds_is_looked_at_before_what_was_lost_is_ju
         await judged.wait()
         return await catch_up_paths(*arguments)
 
-    async def told(*arguments: Any, **named: Any) -> AsyncIterator[Difference]:
-        async for difference in differences(*arguments, **named):
-            yield difference
+    async def told(*arguments: Any, **named: Any) -> AsyncIterator[RelPath]:
+        async for path in differences(*arguments, **named):
+            yield path
         walked.set()
 
     def noted(sync: owner.OwnerSync, paths: Iterable[RelPath], *, after: float = 0.0) -> None:

@@ -131,7 +131,6 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "store/owner_scanned": (f.owner, "{}", "rules"),
         "store/owner_summary": (f.owner, f.now, "{}"),
         "store/records_at": (f.owner, f.paths),
-        "store/unknown": (f.owner, f.paths, f.numbers),
         "store/record_digest": (f.owner, b"Camera/100/", 500),
         "store/record_page": (f.owner, b"Camera/100/", 500),
         "store/content_page": (f.owner, b"Camera/100/", 500),

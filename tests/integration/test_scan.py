@@ -43,7 +43,7 @@ def put(root: Path, path: str, content: bytes = b"x") -> RelPath:
 async def compare(folder: Path, store: Store, prefix: bytes = b"") -> tuple[list[bytes], Tally]:
     tally = Tally()
     with Root(folder) as root:
-        found = [p async for p, _ in differences(root, RULES, store, OWNER, prefix=prefix, tally=tally)]
+        found = [p async for p in differences(root, RULES, store, OWNER, prefix=prefix, tally=tally)]
     return [bytes(path) for path in found], tally
 
 
@@ -170,5 +170,5 @@ async def test_differences_are_those_of_the_two_sets(
         tally = Tally()
         pages: object = Pages(listed)
         with patch.object(scan, "PAGE", page):
-            found = [p async for p, _ in differences(root, RULES, pages, OWNER, tally=tally)]  # type: ignore[arg-type]
+            found = [p async for p in differences(root, RULES, pages, OWNER, tally=tally)]  # type: ignore[arg-type]
     assert found == sorted(path.encode() for path in present ^ known)
