@@ -75,6 +75,7 @@ class Guard:
         self._limits, self._clock = limits, clock
         self._passes = {direction: _Pass() for direction in Direction}
         self._synced, self._counted_at = 0, float("-inf")  # at least so many files are synced
+        self.judged_to = 0  # the newest event of which all that is lost has been judged as a whole
 
     async def remember(self, store: Store) -> None:
         """Take up what an instance before this one did in the last minute."""
@@ -114,7 +115,10 @@ class Guard:
         counted; others are none, or have been judged before.
         """
         this = await self._still(Direction.IMMICH)
-        lost = await (self.holds.lost_by_events(self.owner) if told else self.holds.lost(self.owner, assets))
+        if told:
+            lost, self.judged_to = await self.holds.lost_by_events(self.owner)
+        else:
+            lost = await self.holds.lost(self.owner, assets)
         if not lost or not await self._too_many(Direction.IMMICH, lost + len(this), this):
             return False
         hold = await self.open(Direction.IMMICH, Why.TOO_MANY)

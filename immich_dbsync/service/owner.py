@@ -122,13 +122,16 @@ class OwnerSync:
         settling = self.todo.only_settling(within=self.parts.rules.grace_s + 1.0)
         return settling and not (busy or self._lock.locked() or self.known.scanning)
 
-    async def changed_in_immich(self, assets: Collection[AssetId], *, more: bool = False) -> set[AssetId]:
+    async def changed_in_immich(self, assets: Collection[AssetId], newest: int, *, more: bool = False) -> set[AssetId]:
         """Something happened to these assets; returns those whose consequences could not be carried out yet.
 
-        ``more``: and to others, which are known to the database and are told of next.
+        ``newest``: the newest event that tells of them. ``more``: something happened to others, too, which are known to
+        the database and are told of next.
         """
         news = [asset for asset in assets if asset not in self.queues.requesting]
-        if more:
+        if newest <= self.guard.judged_to:
+            pass  # they were judged with those before them
+        elif more:
             async with self._lock:
                 await self.guard.judge_lost(None, told=True)
         elif len(news) > 1 and not self.guard.few(Direction.IMMICH, len(news)):  # one alone is judged when it is seen

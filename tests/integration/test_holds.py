@@ -268,6 +268,35 @@ async def test_so_much_deleted_in_immich_waits(sync: Harness, monkeypatch: pytes
     assert sorted(sync.files()) == [name(number) for number in range(carried_out, 10)]
 
 
+async def test_what_takes_many_pages_to_tell_of_is_counted_once_and_what_comes_later_again(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "FROM_IMMICH", Limits(4, 0.5))
+    monkeypatch.setattr(drain, "_ROWS", 3)
+    counted: list[int] = []
+    lost_by_events = Holds.lost_by_events
+
+    async def lost(holds: Holds, owner: OwnerId) -> tuple[int, int]:
+        found = await lost_by_events(holds, owner)
+        counted.append(found[0])
+        return found
+
+    monkeypatch.setattr(Holds, "lost_by_events", lost)
+    put(sync, 24)
+    await sync.start()
+    await trash(sync, range(9))
+    for number in range(9):
+        await sync.gone(name(number))
+    await sync.idle()
+    assert counted == [9]
+    await trash(sync, range(9, 15))
+    hold = await sync.held(6)  # with those before it is more than half, within a minute
+    assert counted == [9, 6]
+    await sync.idle()
+    assert (hold.direction, hold.reason) == (Direction.IMMICH, Why.TOO_MANY.value)
+    assert sorted(sync.files()) == [name(number) for number in range(9, 24)]
+
+
 async def test_so_much_that_was_trashed_before_it_was_seen_waits(
     sync: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -342,6 +342,13 @@ SERVICE = (
     ),
     Mutant(
         "service.owner",
+        "what comes after that was counted is judged again",
+        "if newest <= self.guard.judged_to:",
+        "if self.guard.judged_to:",
+        _service("test_holds", "3.1.0", "counted_once"),
+    ),
+    Mutant(
+        "service.owner",
         "what one statement of Immich's deleted is judged together",
         "elif len(news) > 1 and not self.guard.few(Direction.IMMICH, len(news)):",
         "elif False:",
