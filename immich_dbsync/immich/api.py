@@ -12,6 +12,7 @@
 """
 
 import json
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -212,8 +213,17 @@ async def _unavailable_when_broken() -> AsyncIterator[None]:
     try:
         yield
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-        reason = str(error) or type(error).__name__
-        raise Unavailable(f"Immich's server does not answer: {reason}") from error
+        raise Unavailable(f"Immich's server does not answer: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Why there is no connection, in the system's words where it has some: aiohttp's are for programmers."""
+    if not isinstance(error, aiohttp.ClientConnectorError) or isinstance(error, aiohttp.ClientSSLError):
+        return str(error) or type(error).__name__
+    code = error.os_error.errno or 0
+    # Numbers below 0 are of names that were not found; of others asyncio says itself what is in the error's text.
+    words = os.strerror(code) if code > 0 else error.os_error.strerror or str(error.os_error)
+    return f"{error.host}:{error.port}: {words}"
 
 
 def _answer(response: aiohttp.ClientResponse, text: str) -> dict[str, Any]:

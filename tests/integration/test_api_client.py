@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -346,6 +347,16 @@ async def test_a_redirect_is_not_followed_and_its_target_never_sees_the_key(stat
                     await request
                 assert elsewhere in str(caught.value)
     assert asked == []
+
+
+async def test_why_there_is_no_connection_is_said_in_plain_words() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        async with Server(f"http://127.0.0.1:{port}") as server:
+            with pytest.raises(api.Unavailable) as refused:
+                await server.ping()
+    assert str(refused.value) == f"Immich's server does not answer: 127.0.0.1:{port}: Connection refused"
 
 
 async def test_another_server_that_answers_a_ping_is_no_immich() -> None:
