@@ -42,6 +42,7 @@ GRACE_S = 0.25
 SETTLE_S = 0.05
 _HOUR_NS = 3600 * 1_000_000_000
 _STOP_S = 20.0
+_COARSE = 5  # CLOCK_REALTIME_COARSE, which file systems go by (linux/time.h)
 # Waits that only spare work, or are for somebody to mend something.
 # And fewer connections: each is a process that has to learn the catalogue anew.
 _SHORTER: tuple[tuple[object, str, object], ...] = (
@@ -217,6 +218,13 @@ class Person:
 
     async def trash(self, *ids: UUID, force: bool = False) -> None:
         await self._ask("DELETE", "/api/assets", ids=[str(i) for i in ids], **({"force": True} if force else {}))
+        asked = time.time_ns()
+
+        async def later() -> bool:
+            """By the clock of file systems, too, which stands still for milliseconds: what comes now came afterwards."""
+            return time.clock_gettime_ns(_COARSE) > asked
+
+        await until(later)
 
     async def restore(self, *ids: UUID) -> None:
         await self._ask("POST", "/api/trash/restore/assets", ids=[str(i) for i in ids])

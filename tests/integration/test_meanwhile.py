@@ -111,6 +111,7 @@ async def test_a_look_that_began_before_a_restore_does_not_end_the_record_of_wha
     await sync.idle()
     owner = sync.owner()
     look, restore, tie = owner.parts.observer.look, owner.server.restore, owner.dispatch.hands.tie
+    look_at_events = owner.look_at_events
     asking, looked, tied = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow_look(*arguments: Any, **options: Any) -> Seen:
@@ -135,6 +136,12 @@ async def test_a_look_that_began_before_a_restore_does_not_end_the_record_of_wha
         await tie(*arguments)
         tied.set()
 
+    async def late_events(*arguments: Any) -> Any:
+        if asking.is_set():  # else it would be this that waits for the look
+            await tied.wait()
+        return await look_at_events(*arguments)
+
+    monkeypatch.setattr(owner, "look_at_events", late_events)
     monkeypatch.setattr(owner.parts.observer, "look", slow_look)
     monkeypatch.setattr(owner.server, "restore", late_restore)
     monkeypatch.setattr(owner.dispatch.hands, "tie", told_tie)
@@ -239,6 +246,7 @@ async def test_row_09_takes_out_no_other_file_of_a_picture_that_it_brings_back(
         await restore(*arguments)
         monkeypatch.setattr(owner, "look", look)
 
+    monkeypatch.setattr(owner, "_alone", lambda _: None)  # events come by `look`
     monkeypatch.setattr(owner, "look", not_yet)
     monkeypatch.setattr(owner.server, "restore", restoring)
     await sync.trash(other)
