@@ -221,7 +221,7 @@ class Person:
         asked = time.time_ns()
 
         async def later() -> bool:
-            """By the clock of file systems, too, which stands still for milliseconds: what comes now came afterwards."""
+            """By the clock of file systems, too, which stands still for milliseconds: what comes now comes after."""
             return time.clock_gettime_ns(_COARSE) > asked
 
         await until(later)
