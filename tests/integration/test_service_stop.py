@@ -66,14 +66,7 @@ async def test_after_the_rename_to_quarantine(
 
 @pytest.mark.parametrize("renamed", [False, True])
 async def test_after_201_before_the_record(sync: Harness, monkeypatch: pytest.MonkeyPatch, *, renamed: bool) -> None:
-    upsert = Store.upsert
-
-    async def cut(self: Store, owner: OwnerId, records: Sequence[Record], ended_entries: Sequence[int] = ()) -> None:
-        if any(record.asset_id is not None for record in records):
-            raise PowerCutError
-        await upsert(self, owner, records, ended_entries)
-
-    monkeypatch.setattr(Store, "upsert", cut)
+    monkeypatch.setattr(Store, "tie", _power_cut)
     sync.put("a.png", ONE)
     await sync.start(wait=False)
     await _cut(sync)
