@@ -67,10 +67,9 @@ where r.owner_id = $1 and r.hold_id is null and r.asset_id is not null
          or exists (select from public.asset_audit u where u."assetId" = r.asset_id)))
 
 -- name: lost_by_events_count
--- The same of all assets that events tell of, each looked up by itself: a large library costs no more. And the newest of
+-- The same of all assets that events tell of, each looked up by itself: a large library costs no more. And the ids of
 -- these events. $1 owner.
-select count(*) as lost,
-       (select coalesce(max(id), 0) from immich_dbsync_v1.events where owner_id = $1) as newest
+select count(*) as lost, array(select id from immich_dbsync_v1.events where owner_id = $1) as events
 from (select distinct asset_id from immich_dbsync_v1.events where owner_id = $1) t cross join lateral (
   select asset_id, hold_id, owner_id from immich_dbsync_v1.records where asset_id = t.asset_id offset 0
 ) r left join lateral (

@@ -64,6 +64,6 @@ class Drain:
                 await store.restored(owner, restored)
             if theirs and acted_on is None:
                 assets = {event.asset_id for event in theirs}
-                stuck = await sync.changed_in_immich(assets, theirs[-1].id, more=len(events) == _ROWS)
+                stuck = await sync.changed_in_immich(assets, [event.id for event in theirs], more=len(events) == _ROWS)
             self.stuck.update(event.id for event in theirs if event.asset_id in stuck)
             await store.drop_events([event.id for event in events if event.id not in self.stuck])

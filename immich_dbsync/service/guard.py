@@ -75,7 +75,9 @@ class Guard:
         self._limits, self._clock = limits, clock
         self._passes = {direction: _Pass() for direction in Direction}
         self._synced, self._counted_at = 0, float("-inf")  # at least so many files are synced
-        self.judged_to = 0  # the newest event of which all that is lost has been judged as a whole
+        # Events of which all that is lost was judged as a whole. Not all up to a number: a transaction that began
+        # before others, and got its numbers then, may end after them.
+        self.judged: frozenset[int] = frozenset()
 
     async def remember(self, store: Store) -> None:
         """Take up what an instance before this one did in the last minute."""
@@ -116,7 +118,7 @@ class Guard:
         """
         this = await self._still(Direction.IMMICH)
         if told:
-            lost, self.judged_to = await self.holds.lost_by_events(self.owner)
+            lost, self.judged = await self.holds.lost_by_events(self.owner)
         else:
             lost = await self.holds.lost(self.owner, assets)
         if not lost or not await self._too_many(Direction.IMMICH, lost + len(this), this):

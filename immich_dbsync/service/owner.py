@@ -122,14 +122,16 @@ class OwnerSync:
         settling = self.todo.only_settling(within=self.parts.rules.grace_s + 1.0)
         return settling and not (busy or self._lock.locked() or self.known.scanning)
 
-    async def changed_in_immich(self, assets: Collection[AssetId], newest: int, *, more: bool = False) -> set[AssetId]:
+    async def changed_in_immich(
+        self, assets: Collection[AssetId], events: Collection[int], *, more: bool = False
+    ) -> set[AssetId]:
         """Something happened to these assets; returns those whose consequences could not be carried out yet.
 
-        ``newest``: the newest event that tells of them. ``more``: something happened to others, too, which are known to
+        ``events``: ids of those that tell of them. ``more``: something happened to others, too, which are known to
         the database and are told of next.
         """
         news = [asset for asset in assets if asset not in self.queues.requesting]
-        if newest <= self.guard.judged_to:
+        if self.guard.judged.issuperset(events):
             pass  # they were judged with those before them
         elif more:
             async with self._lock:
@@ -196,6 +198,8 @@ class OwnerSync:
             await self.dispatch.sweep_once()
             in_hand = self.queues.look_begins()
             first = await self.parts.observer.events(but, most)
+            if not first.events:
+                self.guard.judged = frozenset()
             if (asset := self._alone(first.events)) is None:
                 return first.events, None
             seen = await self.parts.observer.look(assets=[asset], first=first)

@@ -76,10 +76,10 @@ class Holds:
         """How many files lose their asset by evidence, of these assets or all, and are on no hold."""
         return int(await self._value("lost_count", owner, None if assets is None else list(assets)))
 
-    async def lost_by_events(self, owner: OwnerId) -> tuple[int, int]:
-        """The same of all assets of which an event tells that nobody has acted on yet; and the newest event's id."""
+    async def lost_by_events(self, owner: OwnerId) -> tuple[int, frozenset[int]]:
+        """The same of all assets of which an event tells that nobody has acted on yet; and the ids of these events."""
         [row] = await self._fetch("lost_by_events_count", owner)
-        return row["lost"], row["newest"]
+        return row["lost"], frozenset(row["events"])
 
     async def recent(self, owner: OwnerId, action: str, since: datetime) -> list[tuple[RelPath, datetime]]:
         """The paths of what was done since then, with its time."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import pytest
 
 from immich_dbsync.core.actions import Why
@@ -268,15 +269,16 @@ async def test_so_much_deleted_in_immich_waits(sync: Harness, monkeypatch: pytes
     assert sorted(sync.files()) == [name(number) for number in range(carried_out, 10)]
 
 
+@pytest.mark.parametrize("how", ["asked for later", "begun before"])
 async def test_what_takes_many_pages_to_tell_of_is_counted_once_and_what_comes_later_again(
-    sync: Harness, monkeypatch: pytest.MonkeyPatch
+    sync: Harness, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(rules, "FROM_IMMICH", Limits(4, 0.5))
     monkeypatch.setattr(drain, "_ROWS", 3)
     counted: list[int] = []
     lost_by_events = Holds.lost_by_events
 
-    async def lost(holds: Holds, owner: OwnerId) -> tuple[int, int]:
+    async def lost(holds: Holds, owner: OwnerId) -> tuple[int, frozenset[int]]:
         found = await lost_by_events(holds, owner)
         counted.append(found[0])
         return found
@@ -284,12 +286,22 @@ async def test_what_takes_many_pages_to_tell_of_is_counted_once_and_what_comes_l
     monkeypatch.setattr(Holds, "lost_by_events", lost)
     put(sync, 24)
     await sync.start()
+    later = [await sync.asset(tiny(number)) for number in range(9, 15)]
+    connection = await asyncpg.connect(sync.stage.database_url)
+    transaction = connection.transaction()
+    await transaction.start()
+    if how == "begun before":  # its events have the lower numbers, and are seen after the others
+        statement = """update asset set status = 'trashed', "deletedAt" = now() where id = any($1::uuid[])"""
+        await connection.execute(statement, later)
     await trash(sync, range(9))
     for number in range(9):
         await sync.gone(name(number))
     await sync.idle()
     assert counted == [9]
-    await trash(sync, range(9, 15))
+    await transaction.commit()
+    await connection.close()
+    if how == "asked for later":
+        await sync.trash(*later)
     hold = await sync.held(6)  # with those before it is more than half, within a minute
     assert counted == [9, 6]
     await sync.idle()

@@ -343,8 +343,8 @@ SERVICE = (
     Mutant(
         "service.owner",
         "what comes after that was counted is judged again",
-        "if newest <= self.guard.judged_to:",
-        "if self.guard.judged_to:",
+        "if self.guard.judged.issuperset(events):",
+        "if self.guard.judged:",
         _service("test_holds", "3.1.0", "counted_once"),
     ),
     Mutant(
