@@ -170,12 +170,7 @@ class Store:
         await self._execute(
             "record_upsert",
             owner,
-            [r.path for r in records],
-            [r.stat.size for r in records],
-            [r.stat.mtime_ns for r in records],
-            [r.stat.ctime_ns for r in records],
-            [signed(r.stat.inode) for r in records],
-            [r.racy for r in records],
+            *_files_of(records),
             [r.content.xxh3 for r in records],
             [r.content.sha1 for r in records],
             [r.asset_id for r in records],
@@ -194,12 +189,7 @@ class Store:
         tied = await self._fetch(
             "record_tie",
             owner,
-            [r.path for r in records],
-            [r.stat.size for r in records],
-            [r.stat.mtime_ns for r in records],
-            [r.stat.ctime_ns for r in records],
-            [signed(r.stat.inode) for r in records],
-            [r.racy for r in records],
+            *_files_of(records),
             content.xxh3,
             content.sha1,
             asset,
@@ -370,6 +360,18 @@ class Store:
 
     async def _fetch(self, name: str, *arguments: object) -> list[asyncpg.Record]:
         return await self._pool.fetch(sql.block("store", name), *arguments)
+
+
+def _files_of(records: Sequence[Record]) -> tuple[list[Any], ...]:
+    """Columns of these records: path, size, mtime, ctime, inode, racy."""
+    return (
+        [r.path for r in records],
+        [r.stat.size for r in records],
+        [r.stat.mtime_ns for r in records],
+        [r.stat.ctime_ns for r in records],
+        [signed(r.stat.inode) for r in records],
+        [r.racy for r in records],
+    )
 
 
 def _stat(row: asyncpg.Record) -> Stat:
