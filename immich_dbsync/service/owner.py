@@ -31,7 +31,7 @@ log = structlog.get_logger()
 _Done = tuple[Seen, Sequence[Action], Sequence[Action], set[AssetId]]
 """What a look saw, all that was decided, the part of it that was seen to, and the assets that stuck."""
 
-LOST = frozenset({"trashed", "deleting", "deleted"})
+_LOST = frozenset({"trashed", "deleting", "deleted"})
 """Kinds of events that tell of an asset's going."""
 
 LOOK = 2000
@@ -210,7 +210,7 @@ class OwnerSync:
 
     def _alone(self, events: Sequence[Event]) -> AssetId | None:
         """The asset of the only event, if it is one that is acted on by looking, and no echo of our own request."""
-        if len(events) != 1 or events[0].kind not in LOST:
+        if len(events) != 1 or events[0].kind not in _LOST:
             return None
         return events[0].asset_id if events[0].asset_id not in self.queues.requesting else None
 
