@@ -8,23 +8,19 @@ leaves in use is ended as it would have been.
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import asyncpg
-import psycopg
 
 from immich_dbsync.demo import server
 from immich_dbsync.service import pools
-from immich_dbsync.store import install
 
 _Key = tuple[asyncio.AbstractEventLoop, str, str]
 _idle: defaultdict[_Key, list[Any]] = defaultdict(list)
 """Pools that nobody has just now, by their loop, their database and what they are for."""
-_verifying: defaultdict[str, list[psycopg.Connection[tuple[Any, ...]]]] = defaultdict(list)
-"""Connections on which nobody compares the triggers just now, by their database."""
 _loops: set[asyncio.AbstractEventLoop] = set()
 
 
@@ -65,21 +61,6 @@ async def _lent(url: str, kind: str, make: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @contextmanager
-def _verify_on(url: str, **options: Any) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    idle = _verifying[url]
-    connection = idle.pop() if idle else psycopg.connect(url, **options)
-    try:
-        connection.execute("select")
-    except psycopg.OperationalError:  # a test had it ended
-        connection = psycopg.connect(url, **options)
-    with ExitStack() as stack:
-        stack.enter_context(connection)
-        yield connection
-        stack.pop_all()
-    idle.append(connection)
-
-
-@contextmanager
 def lending() -> Iterator[None]:
     """Until the block ends, connections of the service and of the stand-in are lent: pools in loops that are kept."""
     service_pool = pools._pool
@@ -96,7 +77,6 @@ def lending() -> Iterator[None]:
     with (
         patch.object(pools, "_pool", for_service),
         patch.object(server, "asyncpg", SimpleNamespace(create_pool=for_stand_in)),
-        patch.object(install, "psycopg", SimpleNamespace(**vars(psycopg) | {"connect": _verify_on})),
     ):
         yield
 
@@ -110,15 +90,11 @@ def keeping(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     finally:
         _loops.discard(loop)
         _end(lambda key: key[0] is loop)
-        for url in [*_verifying]:
-            end(url)
 
 
 def end(url: str) -> None:
     """End all that is kept to a database, which is to be dropped."""
     _end(lambda key: key[1] == url)
-    for connection in _verifying.pop(url, []):
-        connection.close()
 
 
 def _end(chosen: Callable[[_Key], bool]) -> None:
@@ -131,5 +107,4 @@ def served_by(url: str) -> list[int]:
     """The processes of what is kept to this database."""
     holders = [holder for (_, to, _), idle in _idle.items() if to == url for pool in idle for holder in pool._holders]
     connections = [holder._con for holder in holders if holder._con is not None]
-    pids = [connection.get_server_pid() for connection in connections if not connection.is_closed()]
-    return pids + [connection.info.backend_pid for connection in _verifying[url] if not connection.closed]
+    return [connection.get_server_pid() for connection in connections if not connection.is_closed()]

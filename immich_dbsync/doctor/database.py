@@ -60,12 +60,10 @@ def clock(offset_s: float, error_s: float) -> Finding:
 
 async def immich(connection: "asyncpg.Connection[asyncpg.Record]") -> tuple[list[Finding], str | None]:
     """Whether it is a supported Immich; and its version, where that can be told."""
-    there: dict[str, set[str]] = {}
-    for row in await connection.fetch(sql.block("schema/catalog", "immich_columns")):
-        there.setdefault(row[0], set()).add(row[1])
+    found = await connection.fetch(expected.IMMICH_COLUMNS_SQL)
     why = "only tables that are known are read"
     try:
-        install.require_tables(there)
+        expected.require_immich((table, column) for table, column in found)
     except NotImmich as error:
         mend = "Mend database_url, start Immich once, or update it"
         return [wrong("Immich's tables", str(error).rstrip("."), why, mend)], None

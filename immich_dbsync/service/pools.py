@@ -13,7 +13,7 @@ import structlog
 from immich_dbsync.errors import DatabaseUnreachable
 from immich_dbsync.service.listener import Listener, listening
 from immich_dbsync.settings import Settings
-from immich_dbsync.store import install
+from immich_dbsync.store import expected
 
 log = structlog.get_logger()
 
@@ -57,16 +57,12 @@ class Pools:
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[tuple[Pools, Listener]]:
-    """LISTEN on a connection of its own, then see to the triggers, then open the pools for everything else."""
+    """LISTEN on a connection of its own, then see to the triggers and open the pools for everything else."""
     url = settings.require_database_url()
     async with listening(url, settings.heartbeat) as listener:
-        report = await asyncio.to_thread(install.install, url)
-        for change in report.changed:
-            log.info("triggers.mended", what=change)
-        for warning in report.warnings:
-            log.warning("triggers.warning", what=warning)
         work = await _pool(url, _WORK, {}, setup=_Replanning())
         try:
+            await _see_to_triggers(url, work)
             pools = Pools(work, await _pool(url, _LOOKS, LOOKING))
         except BaseException:
             work.terminate()
@@ -76,6 +72,23 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Pools, Listener]]
             yield pools, listener
         finally:
             pools.terminate()  # nothing is under way that should be waited for
+
+
+async def _see_to_triggers(url: str, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Mend our schema and triggers where they are not what they must be. Errors as of ``install.install``."""
+    expected.require_immich((table, column) for table, column in await pool.fetch(expected.IMMICH_COLUMNS_SQL))
+    rows = [(kind, name, text) for kind, name, text in await pool.fetch(expected.CATALOG_SQL)]
+    warnings = expected.warnings(rows)
+    if expected.differences(rows):
+        # Only now, because it brings psycopg: 8 MB that are for nothing at nearly every start.
+        from immich_dbsync.store import install  # noqa: PLC0415
+
+        report = await asyncio.to_thread(install.install, url)
+        warnings = report.warnings
+        for change in report.changed:
+            log.info("triggers.mended", what=change)
+    for warning in warnings:
+        log.warning("triggers.warning", what=warning)
 
 
 async def _pool(

@@ -8,9 +8,34 @@ from collections.abc import Iterable
 from enum import Enum
 
 from immich_dbsync import sql
+from immich_dbsync.errors import NotImmich
 
 CATALOG_SQL: str = sql.block("schema/catalog", "catalog")
 """Takes no parameters and no lock; each row is kind, name and definition, all text."""
+
+IMMICH_COLUMNS_SQL: str = sql.block("schema/catalog", "immich_columns")
+"""Takes no parameters; each row is table and column."""
+
+REQUIRED_COLUMNS: dict[str, frozenset[str]] = {
+    "asset": frozenset(
+        {
+            "id",
+            "ownerId",
+            "checksum",
+            "status",
+            "deletedAt",
+            "createdAt",
+            "libraryId",
+            "livePhotoVideoId",
+            "visibility",
+            "isFavorite",
+        }
+    ),
+    "user": frozenset({"id", "email", "name", "status", "deletedAt"}),
+    "api_key": frozenset({"key", "userId"}),
+    "version_history": frozenset({"version"}),
+}
+"""Immich's tables and columns without which nothing here works; all are there from 1.136 on."""
 
 Row = tuple[str, str, str]
 
@@ -25,6 +50,27 @@ class Part(Enum):
     FUNCTIONS = "functions"
     OWNER = "owner"
     TRIGGERS = "triggers"
+
+
+def require_immich(columns: Iterable[tuple[str, str]]) -> None:
+    """Raise NotImmich, with what is missing, unless these are the columns of a supported Immich.
+
+    ``columns`` are what ``IMMICH_COLUMNS_SQL`` returned.
+    """
+    there: dict[str, set[str]] = {}
+    for table, column in columns:
+        there.setdefault(table, set()).add(column)
+    if "assets" in there and "asset" not in there:
+        raise NotImmich("This Immich is older than 1.136, which is not supported: update Immich first.")
+    if not there:
+        raise NotImmich("The database has none of Immich's tables: is this the right database, and has Immich started?")
+    missing = [
+        f'{table}."{column}"' if table in there else f'table "{table}"'
+        for table, columns in REQUIRED_COLUMNS.items()
+        for column in (sorted(columns - {*there[table]}) if table in there else [""])
+    ]
+    if missing:
+        raise NotImmich(f"The database lacks what every supported Immich (1.136 to 3.2) has: {', '.join(missing)}.")
 
 
 def manifest(rows: Iterable[Row]) -> str:

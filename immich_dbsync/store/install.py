@@ -5,7 +5,7 @@ next statements queue behind. What was not to be had is tried again after a paus
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,27 +19,6 @@ from immich_dbsync import sql
 from immich_dbsync.errors import DatabaseBusy, DatabaseRightMissing, DatabaseUnreachable, NotImmich, TriggersDiffer
 from immich_dbsync.store import expected
 from immich_dbsync.store.expected import Part, Row
-
-REQUIRED_COLUMNS: dict[str, frozenset[str]] = {
-    "asset": frozenset(
-        {
-            "id",
-            "ownerId",
-            "checksum",
-            "status",
-            "deletedAt",
-            "createdAt",
-            "libraryId",
-            "livePhotoVideoId",
-            "visibility",
-            "isFavorite",
-        }
-    ),
-    "user": frozenset({"id", "email", "name", "status", "deletedAt"}),
-    "api_key": frozenset({"key", "userId"}),
-    "version_history": frozenset({"version"}),
-}
-"""Immich's tables and columns without which nothing here works; all are there from 1.136 on."""
 
 # Held by install and remove for their transaction, so that two of them do not meet. Any number that is nobody else's.
 _ADVISORY_LOCK = 7_302_415_960_117_648
@@ -188,30 +167,13 @@ def _mend(connection: _Connection, situation: _Situation) -> tuple[str, ...]:
 
 
 def _require_immich(connection: _Connection) -> _Situation:
-    there: dict[str, set[str]] = {}
-    for table, column in connection.execute(sql.block("schema/catalog", "immich_columns")):
-        there.setdefault(str(table), set()).add(str(column))
-    require_tables(there)
+    found = connection.execute(expected.IMMICH_COLUMNS_SQL)
+    expected.require_immich((str(table), str(column)) for table, column in found)
     with connection.cursor(row_factory=class_row(_Situation)) as cursor:
         situation = cursor.execute(sql.block("schema/catalog", "situation")).fetchone()
     if situation is None:
         raise NotImmich("Immich's table asset went away while it was looked at: is a restore running? Try again.")
     return situation
-
-
-def require_tables(there: Mapping[str, Collection[str]]) -> None:
-    """Raise NotImmich, with what is missing, unless these tables with these columns are a supported Immich's."""
-    if "assets" in there and "asset" not in there:
-        raise NotImmich("This Immich is older than 1.136, which is not supported: update Immich first.")
-    if not there:
-        raise NotImmich("The database has none of Immich's tables: is this the right database, and has Immich started?")
-    missing = [
-        f'{table}."{column}"' if table in there else f'table "{table}"'
-        for table, columns in REQUIRED_COLUMNS.items()
-        for column in (sorted(columns - {*there[table]}) if table in there else [""])
-    ]
-    if missing:
-        raise NotImmich(f"The database lacks what every supported Immich (1.136 to 3.2) has: {', '.join(missing)}.")
 
 
 def _require_rights(situation: _Situation, *, creating: bool) -> None:
