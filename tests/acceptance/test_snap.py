@@ -73,7 +73,7 @@ def made(project: Path, folder: Path) -> Path:
     }
     arguments = {"project": project, "tree": tree, "output": output, "python": interpreter()}
     words = [f"--{name}={value}" for name, value in arguments.items()]
-    command = [sys.executable, OURS / "make.py", *words]
+    command: list[str | Path] = [sys.executable, OURS / "make.py", *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     [file] = output.glob("*.snap")
