@@ -1,7 +1,7 @@
 """The ``.xmp`` files beside a picture: ``IMG.jpg.xmp``, or ``IMG.xmp`` for all pictures of that stem."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from immich_dbsync.core.names import NameRules
@@ -10,7 +10,8 @@ from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath, Stat
 
 _EXTENSIONS = (b".xmp", b".XMP")
-_LISTED = 640  # bytes of a folder (a name takes some 32) for each name looked for in it, up to which it is listed
+_SUFFIXES = tuple(os.fsdecode(extension) for extension in _EXTENSIONS)
+_LISTED = 2560  # bytes of a folder (a name takes some 32) for each picture looked for in it, up to which it is listed
 LARGEST = 16 << 20
 """Bytes above which a file is no sidecar that anybody would want in memory; real ones have a few thousand."""
 
@@ -30,15 +31,19 @@ def sidecars(root: Root, path: RelPath) -> list[RelPath]:
 
 def left_behind(root: Root, paths: Iterable[RelPath], names: NameRules) -> dict[RelPath, RelPath]:
     """The sidecars that belong to no picture now that those at these paths are gone: each to its picture. Blocks."""
-    beside = {path: candidates(path) for path in paths}
-    stats = root.stats(_there(root, chain.from_iterable(beside.values())))
+    folders: dict[bytes, list[RelPath]] = {}
+    for path in paths:
+        folders.setdefault(path.rpartition(b"/")[0], []).append(path)
     left: dict[RelPath, RelPath] = {}
-    for path, possible in beside.items():
-        there = [candidate for candidate in possible if _counts(stats.get(candidate))]
-        own = [found for found in there if found.startswith(path + b".")]
-        left |= dict.fromkeys(own, path)
-        if len(there) > len(own) and not _has_siblings(root, path, names):
-            left |= {found: path for found in there if found not in left}
+    for folder, pictures in folders.items():
+        beside = _beside(root, folder, pictures)
+        stats = root.stats(chain.from_iterable(beside.values()))
+        for path, possible in beside.items():
+            there = [candidate for candidate in possible if _counts(stats[candidate])]
+            own = [found for found in there if found.startswith(path + b".")]
+            left |= dict.fromkeys(own, path)
+            if len(there) > len(own) and not _has_siblings(root, path, names):
+                left |= {found: path for found in there if found not in left}
     return left
 
 
@@ -55,31 +60,37 @@ def _names(root: Root, folder: bytes) -> set[bytes] | None:
         return None
 
 
-def _there(root: Root, possible: Iterable[RelPath]) -> list[RelPath]:
-    """Those of these files that may be there; mostly none is. A file system takes as long to say of one name that it is
-    not there as to tell some twenty names, so that a small folder of which much is asked is listed.
+def _beside(root: Root, folder: bytes, pictures: Sequence[RelPath]) -> dict[RelPath, list[RelPath]]:
+    """What may be there of the sidecars of these pictures of one folder; pictures that have none are left out.
+
+    A file system takes as long to say of one name that it is not there as to tell some twenty names, so that a small
+    folder of which much is asked is listed.
     """
-    folders: dict[bytes, list[tuple[RelPath, bytes]]] = {}
-    for path in possible:
-        folder, _, name = path.rpartition(b"/")
-        folders.setdefault(folder, []).append((path, name))
-    there: list[RelPath] = []
-    for folder, members in folders.items():
-        try:
-            fd = root.open_directory(folder)
-        except OSError:
-            continue
-        try:
-            if os.fstat(fd).st_size < _LISTED * len(members):
-                names = {*os.listdir(fd)}  # noqa: PTH208  # a descriptor
-                there += [path for path, name in members if os.fsdecode(name) in names]
-            else:
-                there += [p for p, name in members if os.access(name, os.F_OK, dir_fd=fd, follow_symlinks=False)]
-        except OSError:  # it can't be listed
-            there += [path for path, _ in members]
-        finally:
-            os.close(fd)
-    return there
+    try:
+        fd = root.open_directory(folder)
+    except OSError:
+        return {}
+    beside: dict[RelPath, list[RelPath]] = {}
+    try:
+        if os.fstat(fd).st_size < _LISTED * len(pictures):
+            there = {os.fsencode(name) for name in os.listdir(fd) if name.endswith(_SUFFIXES)}  # noqa: PTH208
+            if there:  # mostly there is none
+                beside = {path: [c for c in candidates(path) if _name(c) in there] for path in pictures}
+        else:
+            beside = {path: [c for c in candidates(path) if _may_be_at(fd, _name(c))] for path in pictures}
+    except OSError:  # it can't be listed
+        return {path: [*candidates(path)] for path in pictures}
+    finally:
+        os.close(fd)
+    return {path: possible for path, possible in beside.items() if possible}
+
+
+def _name(path: RelPath) -> bytes:
+    return path.rpartition(b"/")[2]
+
+
+def _may_be_at(fd: int, name: bytes) -> bool:
+    return os.access(name, os.F_OK, dir_fd=fd, follow_symlinks=False)
 
 
 def _counts(stat: Stat | OSError | None) -> bool:

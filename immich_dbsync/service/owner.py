@@ -323,9 +323,9 @@ class OwnerSync:
     @staticmethod
     def _undecided(view: View, whole: Sequence[Action], plan: Sequence[Action]) -> set[AssetId]:
         """The assets whose files are in a queue's hands, or must be hashed before anything can be said about them."""
-        done = {*plan}
+        done = {id(action) for action in plan}  # not the actions: to compare thousands of them takes long
         waiting = {
-            p for action in whole if action not in done or isinstance(action, Identify) for p in paths_of(action)
+            p for action in whole if id(action) not in done or isinstance(action, Identify) for p in paths_of(action)
         }
         records = (view.records[path] for path in waiting if path in view.records)
         return {record.asset_id for record in records if record.asset_id is not None}
