@@ -77,7 +77,8 @@ async def connected(settings: Settings) -> AsyncIterator[tuple[Pools, Listener]]
 async def _see_to_triggers(url: str, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
     """Mend our schema and triggers where they are not what they must be. Errors as of ``install.install``."""
     expected.require_immich((table, column) for table, column in await pool.fetch(expected.IMMICH_COLUMNS_SQL))
-    rows = [(kind, name, text) for kind, name, text in await pool.fetch(expected.CATALOG_SQL)]
+    # What another transaction drops just now may have no name or definition any more: that is a difference.
+    rows = [(str(kind), str(name), str(text)) for kind, name, text in await pool.fetch(expected.CATALOG_SQL)]
     warnings = expected.warnings(rows)
     if expected.differences(rows):
         # Only now, because it brings psycopg: 8 MB that are for nothing at nearly every start.

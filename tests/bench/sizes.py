@@ -23,7 +23,7 @@ class Sizes:
     statements: int = 2_000  # one-row statements of Immich's, with our triggers and without
     trigger_assets: int = 100_000
     trigger_delete: int = 50_000  # in one statement
-    trigger_times: int = 5
+    trigger_times: int = 3
 
 
 _LEAST = {"first_scan_bytes": 8 << 20, "bulk_times": 1, "first_scan_times": 1, "scans": 1, "trigger_times": 1}

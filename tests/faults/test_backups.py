@@ -63,7 +63,7 @@ class World:
             return not (await asyncio.to_thread(install.verify, self.rig.stage.database_url)).differences
 
         await until(whole)
-        assert self.rig.running()
+        assert self.rig.running(), self.rig.log()[-6000:]
         assert "Traceback" not in self.rig.log()
 
     async def status(self) -> tuple[Ended, Any]:

@@ -33,6 +33,13 @@ def test_a_files_digests_are_those_of_its_bytes(tmp_path: Path) -> None:
         assert xxh3 == xxhash.xxh3_128_digest(content)
 
 
+def test_a_hole_has_no_bytes_and_the_digests_of_what_could_be_there(tmp_path: Path) -> None:
+    hole, file = Planned("a.jpg", 80, hole=True), Planned("a.jpg", 80)
+    assert write(tmp_path, hole).st_size == 80
+    assert (tmp_path / "a.jpg").read_bytes() == bytes(80)
+    assert digests(hole) == digests(file)
+
+
 def test_what_is_copied_into_the_table_is_what_is_there(tmp_path: Path) -> None:
     files = tiny("some", 3)
     [part] = make(tmp_path, files)
