@@ -107,8 +107,9 @@ def test_applied_to_its_own_result_it_plans_nothing(view: View) -> None:
     world.apply(plan)
     waiting = {Why.GRACE, Why.TWIN, Why.EDITED, Why.MOVING}
     waits = any(isinstance(action, Leave) and action.why in waiting for action in plan)
-    # What is at a path is decided about after what was there before.
-    waits |= any(isinstance(a, Trash | Drop) and view.files.keys() & {*paths_of(a)} for a in plan)
+    # What is at a path, or comes back to it, is decided about after what was there before.
+    taken = view.files.keys() | {entry.path for entry in view.entries}
+    waits |= any(isinstance(a, Trash | Drop) and taken & {*paths_of(a)} for a in plan)
     bears_on_others = Upload | Restore | Replace | PutBack | Quarantine | NoteGone | PutOnHold
     # The record of what is missing may be needed meanwhile, in a root that is not healthy.
     live_photo = any(asset.video_id is not None for asset in view.assets.values())
