@@ -97,7 +97,7 @@ def mixed(folder: str, total: int, *, seed: int) -> list[Planned]:
 
 def write(root: Path, file: Planned, *, mtime: float | None = None) -> os.stat_result:
     """Make one file; with ``mtime`` as old as that, like a file sync tool's."""
-    fd = os.open(root / file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    fd = os.open(f"{root}/{file.path}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         written = 0 if file.hole else os.write(fd, file.head)
         if file.size > written:
