@@ -46,7 +46,8 @@ def latency(ground: Ground) -> Iterator[Figure]:
         times,
         floor_times,
         "NOTIFY, one SELECT, one rename",
-        (at_most(Measure.MEDIAN, 3), at_most(Measure.P99, 15)),
+        # 3 ms were to be reached where this floor took 0.4.
+        (at_most(Measure.RATIO, 7.5), at_most(Measure.P99, 15)),
     )
     medians: dict[int, float] = {}
     for size in steps(ground.sizes.library):
