@@ -115,9 +115,10 @@ def make_folders(root: Path, files: Iterable[Planned]) -> None:
         (root / folder).mkdir(parents=True, exist_ok=True)
 
 
-def make(root: Path, files: Sequence[Planned]) -> Iterator[bytes]:
-    """Make all these files on all cores; yields what `seed` copies into its table, a part at a time."""
-    make_folders(root, files)
+def make(root: Path | None, files: Sequence[Planned]) -> Iterator[bytes]:
+    """Make all these files on all cores, none without a root; yields what `fill` copies into its table, by parts."""
+    if root is not None:
+        make_folders(root, files)
     parts = [files[first : first + _PART] for first in range(0, len(files), _PART)]
     with workers() as pool:
         yield from pool.map(partial(_make_part, root), parts)
@@ -128,18 +129,18 @@ def workers() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(CORES, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
 
 
-def _make_part(root: Path, files: Sequence[Planned]) -> bytes:
-    return b"".join(_line(file, write(root, file)) for file in files)
+def _make_part(root: Path | None, files: Sequence[Planned]) -> bytes:
+    return b"".join(_line(file, write(root, file) if root is not None else None) for file in files)
 
 
-def _line(file: Planned, status: os.stat_result) -> bytes:
+def _line(file: Planned, status: os.stat_result | None) -> bytes:
     """A line of COPY's text format: path, size, mtime, ctime, inode, XXH3, SHA-1, asset."""
     sha1, xxh3 = digests(file)
-    inode = status.st_ino - 2 * _SIGN if status.st_ino >= _SIGN else status.st_ino
+    mtime, ctime, inode = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino) if status is not None else (0, 0, 0)
+    inode = inode - 2 * _SIGN if inode >= _SIGN else inode
     path = os.fsencode(file.path).hex()
-    times = f"{status.st_mtime_ns}\t{status.st_ctime_ns}"
     return (
-        rf"\\x{path}" + f"\t{status.st_size}\t{times}\t{inode}\t" + rf"\\x{xxh3.hex()}" + "\t" + rf"\\x{sha1.hex()}"
+        rf"\\x{path}" + f"\t{file.size}\t{mtime}\t{ctime}\t{inode}\t" + rf"\\x{xxh3.hex()}" + "\t" + rf"\\x{sha1.hex()}"
         f"\t{asset_of(file.path)}\n"
     ).encode()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -239,18 +240,24 @@ where i.indrelid in (
   and not exists (select from pg_constraint c where c.conindid = i.indexrelid)
 """
 _MANY = 200_000  # rows from which on indexes are better made afterwards
+_OURS = re.compile(r"records|checksum|livePhotoVideoId|ownerId")  # and only those that statements of ours go along
 _SOME = 5_000  # files that keep the disk busy for a while
 
 
-def fill(immich: Immich, person: Person, wanted: Sequence[Planned], *, records: bool) -> None:
-    """Make these files in the person's folder, and their assets; with ``records`` as if they had been synced before."""
+def fill(
+    immich: Immich, person: Person, wanted: Sequence[Planned], *, records: bool = False, on_disk: bool = True
+) -> None:
+    """Make these files in the person's folder, and their assets; with ``records`` as if they had been synced before.
+
+    Without ``on_disk`` the assets alone.
+    """
     connection = immich.connection
     if records:
         install.install(immich.url)
     connection.execute("drop table if exists bench_seed")
     connection.execute(_SEED)
     with connection.cursor() as cursor, cursor.copy("copy bench_seed from stdin") as copy:
-        for part in files.make(person.root, wanted):
+        for part in files.make(person.root if on_disk else None, wanted):
             copy.write(part)
     person.files += wanted
     indexes = connection.execute(_INDEXES).fetchall() if len(wanted) >= _MANY else []
@@ -263,7 +270,8 @@ def fill(immich: Immich, person: Person, wanted: Sequence[Planned], *, records: 
         if records:
             connection.execute(_RECORDS, (person.id,))
     for _, definition in indexes:
-        connection.execute(definition.encode())
+        if _OURS.search(definition):
+            connection.execute(definition.encode())
     connection.execute("drop table bench_seed")
     connection.execute("vacuum analyze")
     if len(wanted) >= _SOME:  # have the disk finish what was begun, as it would have long since

@@ -85,7 +85,7 @@ def floor(ground: Ground) -> Library:
     def make(stack: ExitStack) -> Library:
         immich = stack.enter_context(ground.immich("floor"))
         person = immich.person("floor")
-        fill(immich, person, in_folders("Camera", max(ground.sizes.folder, ground.sizes.bulk * 2)), records=False)
+        fill(immich, person, in_folders("Camera", max(ground.sizes.folder, ground.sizes.bulk * 2)))
         return Library(immich, person, synced=False)
 
     found: Library = ground.kept("floor", make)

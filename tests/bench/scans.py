@@ -38,7 +38,7 @@ def _first(ground: Ground, what: str, files: Sequence[Planned], times: int) -> I
     ground.require_memory(total)
     with ground.immich("first") as immich:
         person = immich.person("first")
-        fill(immich, person, files, records=False)
+        fill(immich, person, files)
         sha1.seconds(person.root, files)  # now all of it is in the page cache
         for _ in range(times):
             floor_rates.append(total / sha1.seconds(person.root, files) / _GIB)

@@ -44,7 +44,7 @@ def triggers(ground: Ground) -> Iterator[Figure]:
     with ground.immich("bare") as bare:
         person = bare.person("ada")
         files = in_folders("Camera", sizes.trigger_assets)
-        fill(bare, person, files, records=False)
+        fill(bare, person, files, on_disk=False)
         bare.connection.close()
         with ground.immich("ours", template="bare") as ours:
             bare.connect()
@@ -90,7 +90,7 @@ def _statements(ground: Ground, pair: Pair, files: Sequence[Planned]) -> Iterato
         immich.connection.execute("vacuum asset")
         return took
 
-    with_us, bare = pair.times(min(sizes.trigger_times, 2), migrate)
+    with_us, bare = pair.times(sizes.trigger_times, migrate)
     count = len(files)
     yield Figure(
         f"a migration's UPDATE of {count:,} rows", "µs a row", _us(with_us, count), _us(bare, count), _FLOOR, _RATIO
