@@ -608,6 +608,30 @@ async def test_a_missing_file_on_hold_that_turns_up_elsewhere_was_moved(sync: Ha
     assert sync.requests.count(UPLOAD) == 3
 
 
+@pytest.mark.parametrize("approved", [True, False])
+async def test_a_deleted_picture_at_a_path_that_is_on_hold_goes_when_that_is_decided(
+    sync: Harness, *, approved: bool
+) -> None:
+    """Till then the path's record is of what was there, whose deletion a person is asked about."""
+    sync.change(hold_min=1, hold_fraction=0.0)
+    put(sync, 3)
+    await sync.start()
+    remove(sync, range(2))
+    hold = await sync.held(2)
+    await sync.stop()
+    sync.put(name(0), tiny(20))
+    await sync.upload(tiny(20))
+    await sync.trash(await sync.asset(tiny(20)))
+    await sync.start()
+    await sync.idle()
+    await sync.held(2)
+    assert sync.files() == {name(0): tiny(20), name(2): tiny(2)}
+    await (sync.approve if approved else sync.reject)(hold)
+    await sync.gone(name(0))
+    assert sync.quarantined() == [tiny(20)]
+    assert await statuses(sync, 3) == [*["trashed" if approved else "active"] * 2, "active"]
+
+
 # --- holds that end by themselves ---
 
 

@@ -302,7 +302,7 @@ class Machine(RuleBasedStateMachine):
             held = self.run(self.world.held())
             self.run(self.world.decide(holds[0], approve=approve))
             if not approve:
-                self.oracle.reject(SHA1[sha1] for sha1 in held)
+                self.oracle.reject(SHA1[sha1] for sha1 in held.values())
             self.after(pace)
 
     @precondition(lambda self: self.world.engine.running())

@@ -21,6 +21,7 @@ class Seen:
     library: Mapping[bytes, str]  # content to the status of its asset; no entry where it is deleted for good
     held: frozenset[bytes] = frozenset()  # contents of which a deletion waits for a person
     holds: Mapping[bytes, int] = field(default_factory=dict)  # how often a deletion of a content was held so far
+    held_paths: frozenset[str] = frozenset()  # where what is held was
 
 
 @dataclass(frozen=True)
@@ -181,12 +182,14 @@ class Oracle:
     def quiet(self, seen: Seen) -> None:
         """Both sides agree, but for what waits for a person; AssertionError where they do not."""
         there = {*seen.files.values()}
+        # What came to a path that a person is asked about may have to wait for the answer.
+        held = seen.held | there.difference(c for path, c in seen.files.items() if path not in seen.held_paths)
         for content, past in self.pasts.items():
             now = (content in there, seen.library.get(content, GONE))
-            if content not in seen.held:
+            if content not in held:
                 self._agreed(content, past, *now)
             past.at_quiet = now
-        self.quiet_at, self.held = self.step, seen.held
+        self.quiet_at, self.held = self.step, held
         self.since = {(path, here.content): here.since for path, here in self.files.items()}
 
     def _agreed(self, content: bytes, past: Past, there: bool, status: str) -> None:

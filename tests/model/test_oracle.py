@@ -107,3 +107,18 @@ def test_an_asset_of_whose_deletion_a_person_was_asked_and_to_whose_path_another
     oracle.next()
     with pytest.raises(AssertionError, match="nothing was done to it"):
         oracle.quiet(Seen(there.files, frozenset(), {CONTENT: TRASHED, b"c1 ": ACTIVE}, frozenset(), {CONTENT: 1}))
+
+
+def test_a_deleted_picture_waits_at_a_path_that_a_person_is_asked_about_and_nowhere_else(oracle: Oracle) -> None:
+    other = b"c1 "
+    oracle.remove("a.jpg")
+    oracle.put("a.jpg", other)
+    oracle.web(other, ACTIVE)
+    oracle.next()
+    oracle.web(other, TRASHED)
+    library, held = {CONTENT: ACTIVE, other: TRASHED}, frozenset({CONTENT})
+    oracle.observe(Seen({"a.jpg": other}, frozenset(), library, held, {CONTENT: 1}, frozenset({"a.jpg"})))
+    oracle.quiet(Seen({"a.jpg": other}, frozenset(), library, held, {CONTENT: 1}, frozenset({"a.jpg"})))
+    oracle.next()
+    with pytest.raises(AssertionError, match="it is in the folder only"):
+        oracle.quiet(Seen({"a.jpg": other}, frozenset(), library, held, {CONTENT: 1}, frozenset({"b.jpg"})))

@@ -243,12 +243,13 @@ class World:
         if await holds.decide(number, Decision.APPROVED if approve else Decision.REJECTED) is not None:
             await holds.ask(OwnerId(self._stage.user), DECIDED)
 
-    async def held(self) -> frozenset[bytes]:
-        """The SHA-1 of what a hold has, waiting or not yet carried out."""
+    async def held(self) -> dict[str, bytes]:
+        """The paths of what a hold has, waiting or not yet carried out, and its SHA-1."""
         rows = await self._stage.connection.fetch(
-            "select sha1 from immich_dbsync_v1.records where owner_id = $1 and hold_id is not null", self._stage.user
+            "select path, sha1 from immich_dbsync_v1.records where owner_id = $1 and hold_id is not null",
+            self._stage.user,
         )
-        return frozenset(row["sha1"] for row in rows)
+        return {row["path"].decode(): row["sha1"] for row in rows}
 
     async def _holds(self) -> dict[bytes, int]:
         """How often a deletion of an asset that is there was put on hold, by its SHA-1."""
@@ -268,14 +269,14 @@ class World:
         )
         library = {contents[row["checksum"]]: row["status"] for row in rows if row["status"] != "deleted"}
         installed = self.engine.session is not None
-        held = frozenset(contents[sha1] for sha1 in await self.held()) if installed else frozenset[bytes]()
+        held = {path: contents[sha1] for path, sha1 in (await self.held()).items()} if installed else {}
         holds = {contents[sha1]: count for sha1, count in (await self._holds()).items()} if installed else {}
         # A file may be on its way just now: what is not in one place yet or any more is in the other.
         place = self.folder / ".immich-dbsync" / "quarantine"
         quarantined = {*files_below(place).values()}
         files = files_below(self.folder)
         quarantined.update(files_below(place).values())
-        return Seen(files, frozenset(quarantined), library, held, holds)
+        return Seen(files, frozenset(quarantined), library, frozenset(held.values()), holds, frozenset(held))
 
     async def quiet(self, *, tell: bool) -> None:
         """Have the running service compare everything, and return when nothing is left to do for it.
