@@ -16,7 +16,7 @@ CATALOG_SQL: str = sql.block("schema/catalog", "catalog")
 IMMICH_COLUMNS_SQL: str = sql.block("schema/catalog", "immich_columns")
 """Takes no parameters; each row is table and column."""
 
-REQUIRED_COLUMNS: dict[str, frozenset[str]] = {
+_REQUIRED_COLUMNS: dict[str, frozenset[str]] = {
     "asset": frozenset(
         {
             "id",
@@ -66,8 +66,8 @@ def require_immich(columns: Iterable[tuple[str, str]]) -> None:
         raise NotImmich("The database has none of Immich's tables: is this the right database, and has Immich started?")
     missing = [
         f'{table}."{column}"' if table in there else f'table "{table}"'
-        for table, columns in REQUIRED_COLUMNS.items()
-        for column in (sorted(columns - {*there[table]}) if table in there else [""])
+        for table, needed in _REQUIRED_COLUMNS.items()
+        for column in (sorted(needed - there[table]) if table in there else [""])
     ]
     if missing:
         raise NotImmich(f"The database lacks what every supported Immich (1.136 to 3.2) has: {', '.join(missing)}.")
