@@ -120,7 +120,12 @@ def is_racy(stat: Stat, started_ns: int) -> bool:
     mtime and ctime both, so one of the two being older than a tick is enough; a file renamed into place with its old
     mtime, as file sync tools do, is trusted at once.
     """
-    return min(stat.mtime_ns, stat.ctime_ns) > started_ns - FRESH_NS
+    return fresh_until_ns(stat) > started_ns
+
+
+def fresh_until_ns(stat: Stat) -> int:
+    """When the file will be old enough for its stat to prove what a read of it finds (nanoseconds since 1970)."""
+    return min(stat.mtime_ns, stat.ctime_ns) + FRESH_NS
 
 
 def _read(fd: int, size: int, update: Callable[[memoryview], None]) -> int:

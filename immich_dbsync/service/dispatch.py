@@ -1,7 +1,7 @@
 """Sees to what was decided: what is quick is done at once, the rest goes to the workers' queues."""
 
 import time
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from typing import TypeVar
 
 import structlog
@@ -26,6 +26,7 @@ from immich_dbsync.core.actions import (
     paths_of,
 )
 from immich_dbsync.core.view import View
+from immich_dbsync.disk.hashing import FRESH_NS, fresh_until_ns
 from immich_dbsync.model import AssetId, Content, Direction, Entry, File, Record, RelPath
 from immich_dbsync.service.carry_out import Hands
 from immich_dbsync.service.guard import Guard
@@ -132,8 +133,12 @@ class Dispatch:
             case _:
                 return action
 
-    async def carry_out(self, view: View, plan: Sequence[Action], later: Sequence[Upload]) -> set[AssetId]:
+    async def carry_out(
+        self, view: View, plan: Sequence[Action], later: Sequence[Upload], asked: Collection[RelPath]
+    ) -> set[AssetId]:
         """Do or queue what the plan says, but for requests: those are for who looks.
+
+        ``asked``: the paths that the look was at; none where it was at assets.
 
         Returns the assets whose files should have gone to quarantine, or come back from there, but could not.
         """
@@ -157,7 +162,7 @@ class Dispatch:
         for action in plan:
             if isinstance(action, Upload | Replace):
                 self._upload_later(view, action)
-        self._identify_later([view.files[identify.path] for identify in _of(plan, Identify)])
+        self._identify_later(view, [identify.path for identify in _of(plan, Identify)], asked)
         self._leave(view, _of(plan, Leave))
         if failed:
             self._todo.hinted.set()  # the pump tells `status`
@@ -250,12 +255,24 @@ class Dispatch:
         else:
             self._todo.wait_behind(sent, paths)
 
-    def _identify_later(self, files: Sequence[File]) -> None:
+    def _identify_later(self, view: View, paths: Sequence[RelPath], asked: Collection[RelPath]) -> None:
         """Hash these files when they have been left in peace for long enough."""
         now, settle = time.time_ns(), self._parts.rules.settle_ns
-        for file in files:
-            if self._todo.has_settled(file, now, settle):
+        for path in paths:
+            file = view.files[path]
+            if asked and path not in asked and (wait_ns := self._fresh_for_ns(file, view.records.get(path), now)) > 0:
+                # Else two copies that are fresh would have each other hashed again and again.
+                self._todo.hint([path], after=wait_ns / 1e9)
+            elif self._todo.has_settled(file, now, settle):
                 self._queues.hash(file)
+
+    @staticmethod
+    def _fresh_for_ns(file: File, record: Record | None, now_ns: int) -> int:
+        """How long what was hashed of the file, as it is now, will not prove anything; 0 where its clock is off."""
+        if record is None or not record.racy or record.stat != file.stat:
+            return 0
+        left = fresh_until_ns(file.stat) - now_ns
+        return left if left <= FRESH_NS else 0
 
     def _leave(self, view: View, actions: Sequence[Leave]) -> None:
         for path in (*view.files, *view.records):

@@ -261,7 +261,7 @@ class OwnerSync:
         whole = reconcile(seen.view)
         self.todo.looked_at((*paths, *seen.view.records))
         plan, later = self.dispatch.doable(whole, in_hand)
-        stuck = await self.dispatch.carry_out(seen.view, plan, later)
+        stuck = await self.dispatch.carry_out(seen.view, plan, later, paths)
         if any(isinstance(action, Drop) and action.why is Why.NEVER_TIED for action in plan):
             self.look_for_unclaimed()  # it may have been sent, and the answer lost
         return seen, whole, plan, stuck

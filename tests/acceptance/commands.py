@@ -106,12 +106,14 @@ def on_terminal(*arguments: str, env: Mapping[str, str], dialogue: Sequence[tupl
         os.close(ours)
 
 
-def execute(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:
+def execute(
+    *arguments: str, env: Mapping[str, str], before: Sequence[str] = (), module: str = "immich_dbsync"
+) -> Ended:
     """Run a command to its end: the same in a process that starts sooner, but where something comes ``before`` it."""
     if before:
         return installed(*arguments, env=env, before=before)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = Forked("immich_dbsync", *arguments, env=env, stdout=out.fileno(), stderr=err.fileno())
+        process = Forked(module, *arguments, env=env, stdout=out.fileno(), stderr=err.fileno())
         try:
             code = process.wait(_END_S)
         finally:

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,7 +21,7 @@ from immich_dbsync import __version__
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
-from tests.acceptance.commands import put
+from tests.acceptance.commands import environment, execute, put
 from tests.acceptance.snapd import Daemon, Refused, Snapd
 from tests.faults.front import Front
 from tests.forked import CHECKOUT
@@ -41,6 +43,7 @@ SCRIPTS = [
 _PATIENCE_S = 40.0
 
 
+@cache
 def interpreter() -> Path:
     """The Python of the base where it is here, else the one that the tests run with."""
     found = shutil.which("python3.12")
@@ -217,15 +220,27 @@ async def test_a_snap_of_its_own_from_install_to_remove(stage: Stage, tmp_path: 
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"move_grace": "soon"}, "A setting makes no sense: IMMICH_DBSYNC_MOVE_GRACE: Input should be a valid number"),
-    ({"uploads": 99}, "IMMICH_DBSYNC_UPLOADS: Input should be less than or equal to 32"),
     ({"mvoe_grace": 20}, r"There is no option dbsync\.mvoe-grace\. Did you mean dbsync\.move-grace\?"),
-    ({"database_url": "mysql://localhost"}, "IMMICH_DBSYNC_DATABASE_URL must begin with postgresql://"),
-    ({"sync_root": "photos"}, "IMMICH_DBSYNC_SYNC_ROOT must be an absolute path, not 'photos'"),
+    ({"enabled": True}, "No database is set"),
+]
+OTHERS: list[tuple[dict[str, Any], str]] = [
+    ({"uploads": 99}, "IMMICH_DBSYNC_UPLOADS: Input should be less than or equal to 32"),
+    ({"database-url": "mysql://localhost"}, "IMMICH_DBSYNC_DATABASE_URL must begin with postgresql://"),
+    ({"sync-root": "photos"}, "IMMICH_DBSYNC_SYNC_ROOT must be an absolute path, not 'photos'"),
     ({"policies": "Camera"}, "write folder=policy"),
     ({"enabled": "yes"}, r"dbsync\.enabled is true or false, not 'yes'"),
-    ({"enabled": True}, "No database is set"),
-    ({"enabled": True, "database_url": "postgresql://postgres@127.0.0.1/immich"}, "No API key is set"),
+    ({"enabled": True, "database-url": "postgresql://postgres@127.0.0.1/immich"}, "No API key is set"),
 ]
+
+
+@pytest.mark.parametrize(("options", "message"), OTHERS)
+def test_what_the_hook_asks_refuses_all_that_makes_no_sense(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    env = environment({"DBSYNC_OPTIONS": json.dumps({"dbsync": options}), "SNAP_COMMON": str(tmp_path)})
+    if "database-url" in options:
+        env["IMMICH_DBSYNC_SYNC_ROOT"] = str(tmp_path)
+    assert re.search(message, execute("snap-check", env=env, module="immich_dbsync.cli.snapped").complaint(3))
 
 
 def environment_of(daemon: Daemon) -> str:

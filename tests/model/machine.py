@@ -299,10 +299,10 @@ class Machine(RuleBasedStateMachine):
         holds = self.run(self.world.holds())
         if holds:
             self.say(f"hold {holds[0]} is {'approved' if approve else 'rejected'}")
-            held = self.run(self.world.held())
+            held = self.observe().held
             self.run(self.world.decide(holds[0], approve=approve))
             if not approve:
-                self.oracle.reject(SHA1[sha1] for sha1 in held.values())
+                self.oracle.reject(held)
             self.after(pace)
 
     @precondition(lambda self: self.world.engine.running())

@@ -22,6 +22,7 @@ from immich_dbsync.core.guards import Limits
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
+from immich_dbsync.disk import hashing
 from immich_dbsync.disk.watch import Hints, Watch
 from immich_dbsync.model import Decision, OwnerId
 from immich_dbsync.service import drain, gate, rounds, rules, todo, workers
@@ -31,10 +32,11 @@ from tests import kept
 from tests.files import files_below
 from tests.integration.harness import Harness
 from tests.model.oracle import Seen
-from tests.waiting import until
+from tests.waiting import until, within
 
 _QUICK = Backoff(0.01, 0.1)
 _SOONER: tuple[tuple[object, str, object], ...] = (
+    (hashing, "FRESH_NS", 30_000_000),  # some ticks of this machine's clock
     (workers, "_AFTERWARDS_S", 0.01),
     (workers, "_PASS_S", 0.005),
     (rounds, "_ROOM_S", 0.002),
@@ -45,6 +47,20 @@ _SOONER: tuple[tuple[object, str, object], ...] = (
     (drain, "STUCK", _QUICK),
 )
 _QUIET_S = 20.0
+_QUESTION_S = 0.0003
+_IN_LIBRARY = """
+select 'library', checksum, status::text, null::bytea from asset where "ownerId" = $1 and status <> 'deleted'
+"""
+# And the paths of what a hold has, waiting or not yet carried out, and how often a deletion of an asset that is there
+# was put on hold.
+_LOOK = f"""{_IN_LIBRARY}
+union all
+select 'held', sha1, null, path from immich_dbsync_v1.records where owner_id = $1 and hold_id is not null
+union all
+select 'hold', a.checksum, count(*)::text, null
+from immich_dbsync_v1.history h join asset a on a.id = h.asset_id
+where h.owner_id = $1 and h.action = 'hold' group by a.checksum
+"""
 
 
 @dataclass
@@ -172,8 +188,7 @@ class World:
 
     async def go_on(self, questions: int) -> None:
         """Let the engine work for about as long as the database takes to answer so many questions."""
-        for _ in range(questions):
-            await self._stage.connection.fetchval("select 1")
+        await within(asyncio.Event(), questions * _QUESTION_S)
 
     # --- what goes wrong ---
 
@@ -243,34 +258,20 @@ class World:
         if await holds.decide(number, Decision.APPROVED if approve else Decision.REJECTED) is not None:
             await holds.ask(OwnerId(self._stage.user), DECIDED)
 
-    async def held(self) -> dict[str, bytes]:
-        """The paths of what a hold has, waiting or not yet carried out, and its SHA-1."""
-        rows = await self._stage.connection.fetch(
-            "select path, sha1 from immich_dbsync_v1.records where owner_id = $1 and hold_id is not null",
-            self._stage.user,
-        )
-        return {row["path"].decode(): row["sha1"] for row in rows}
-
-    async def _holds(self) -> dict[bytes, int]:
-        """How often a deletion of an asset that is there was put on hold, by its SHA-1."""
-        rows = await self._stage.connection.fetch(
-            """select a.checksum, count(*) from immich_dbsync_v1.history h join asset a on a.id = h.asset_id
-               where h.owner_id = $1 and h.action = 'hold' group by a.checksum""",
-            self._stage.user,
-        )
-        return {row["checksum"]: row["count"] for row in rows}
-
     # --- what is seen ---
 
     async def look(self, contents: dict[bytes, bytes]) -> Seen:
         """The world as it is now; ``contents`` by their SHA-1."""
-        rows = await self._stage.connection.fetch(
-            'select checksum, status::text from asset where "ownerId" = $1', self._stage.user
-        )
-        library = {contents[row["checksum"]]: row["status"] for row in rows if row["status"] != "deleted"}
-        installed = self.engine.session is not None
-        held = {path: contents[sha1] for path, sha1 in (await self.held()).items()} if installed else {}
-        holds = {contents[sha1]: count for sha1, count in (await self._holds()).items()} if installed else {}
+        there = self.engine.session is not None  # it installs our tables
+        rows = await self._stage.connection.fetch(_LOOK if there else _IN_LIBRARY, self._stage.user)
+        library, held, holds = {}, {}, {}
+        for what, sha1, value, path in rows:
+            if what == "library":
+                library[contents[sha1]] = value
+            elif what == "held":
+                held[path.decode()] = contents[sha1]
+            else:
+                holds[contents[sha1]] = int(value)
         # A file may be on its way just now: what is not in one place yet or any more is in the other.
         place = self.folder / ".immich-dbsync" / "quarantine"
         quarantined = {*files_below(place).values()}
