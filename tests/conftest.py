@@ -1,6 +1,7 @@
 """Fixtures that every kind of test shares."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -46,6 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for share in dealt:
         share.extend(islice(others, max(0, len(items) // shares - len(share))))
     items[:] = [*chain(*dealt), *others]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays until the end: to go through it all after each few tests takes long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 def _timeout(item: pytest.Item) -> float:

@@ -36,7 +36,8 @@ _REQUEST = 1 << 20  # bytes of one request: an environment and arguments
 class Forked:
     """A process that runs a module as ``__main__``, with these arguments and this environment, in ``/``.
 
-    With a ``terminal`` it is controlled by that, and reads and writes nothing else; without one it reads nothing.
+    With a ``terminal`` it is controlled by that, and reads and writes nothing else; without one or a ``stdin`` it reads
+    nothing.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class Forked:
         env: Mapping[str, str],
         stdout: int = -1,
         stderr: int = -1,
+        stdin: int | None = None,
         terminal: int | None = None,
     ) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.connect(_parent())
         request = json.dumps({"module": module, "argv": ["immich-dbsync", *arguments], "env": dict(env)})
-        files = array.array("i", [stdout, stderr] if terminal is None else [terminal])
+        reads = [] if stdin is None else [stdin]
+        files = array.array("i", [stdout, stderr, *reads] if terminal is None else [terminal])
         self._socket.sendmsg([request.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
         self.pid = int(self._socket.recv(64))
         self.returncode: int | None = None
@@ -148,7 +151,7 @@ def _serve(path: str) -> None:
 
 
 def _fork(asker: socket.socket, children: dict[int, socket.socket]) -> None:
-    message, ancillary, _, _ = asker.recvmsg(_REQUEST, socket.CMSG_SPACE(8))
+    message, ancillary, _, _ = asker.recvmsg(_REQUEST, socket.CMSG_SPACE(12))
     files = array.array("i")
     for _, _, data in ancillary:
         files.frombytes(data)
@@ -162,7 +165,7 @@ def _fork(asker: socket.socket, children: dict[int, socket.socket]) -> None:
 
 
 def _become(request: dict[str, Any], files: Sequence[int]) -> NoReturn:
-    """Run what is asked for, as a fresh interpreter would, and end. ``files``: for its output, or the terminal."""
+    """Run what is asked for, as a fresh interpreter would, and end. ``files``: output and input, or the terminal."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if len(files) == 1:
@@ -170,7 +173,7 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> NoReturn:
         fcntl.ioctl(files[0], termios.TIOCSCTTY, 0)
         files = [*files] * 3
     else:
-        files = [os.open(os.devnull, os.O_RDONLY), *files]
+        files = [files[2] if len(files) > 2 else os.open(os.devnull, os.O_RDONLY), *files[:2]]
     for number, fd in enumerate(files):
         os.dup2(fd, number)
     os.closerange(3, 256)

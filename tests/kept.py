@@ -7,20 +7,21 @@ leaves in use is ended as it would have been.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import asyncpg
 
-from immich_dbsync.demo import server
-from immich_dbsync.service import pools
+from immich_dbsync.demo import server, stage
+from immich_dbsync.service import listener, pools
+from immich_dbsync.service.listener import Listener
 
 _Key = tuple[asyncio.AbstractEventLoop, str, str]
 _idle: defaultdict[_Key, list[Any]] = defaultdict(list)
-"""Pools that nobody has just now, by their loop, their database and what they are for."""
+"""Pools and connections that nobody has just now, by their loop, their database and what they are for."""
 _loops: set[asyncio.AbstractEventLoop] = set()
 
 
@@ -52,31 +53,84 @@ class _LentPool:
             self._idle.append(self._pool)
 
 
-async def _lent(url: str, kind: str, make: Callable[[], Awaitable[Any]]) -> Any:
+class _LentConnection:
+    """A connection as one test has it: closed when that closes it, and as good as new for the next."""
+
+    def __init__(self, connection: Any, idle: list[Any]) -> None:
+        self._connection, self._idle, self._over = connection, idle, False
+
+    def __getattr__(self, name: str) -> Any:
+        if self._over:
+            raise asyncpg.InterfaceError("connection is closed")
+        return getattr(self._connection, name)
+
+    def terminate(self) -> None:
+        self._over = True
+        self._connection.terminate()
+
+    async def close(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        try:
+            assert not self._connection.is_in_transaction()
+            self._connection._termination_listeners.clear()
+            await self._connection.reset(timeout=1)  # of locks and LISTEN, too
+            self._idle.append(self._connection)
+        except Exception:  # noqa: BLE001  # whatever it is, nobody can go on with it
+            self._connection.terminate()
+
+
+async def _lent(lend: type[Any], url: str, kind: str, make: Callable[[], Awaitable[Any]]) -> Any:
     loop = asyncio.get_running_loop()
     if loop not in _loops:
         return await make()
     idle = _idle[loop, url, kind]
-    return _LentPool(idle.pop() if idle else await make(), idle)
+    while idle:
+        found = idle.pop()
+        if not (isinstance(found, asyncpg.Connection) and found.is_closed()):  # a pool connects anew by itself
+            return lend(found, idle)
+    return lend(await make(), idle)
 
 
 @contextmanager
 def lending() -> Iterator[None]:
-    """Until the block ends, connections of the service and of the stand-in are lent: pools in loops that are kept."""
+    """Until the block ends, connections of the service, of the stand-in and of stages are lent where loops are kept."""
     service_pool = pools._pool
 
     async def for_service(url: str, most: int, settings: dict[str, str], setup: Any = None) -> Any:
-        return await _lent(url, f"{most} {settings}", lambda: service_pool(url, most, settings, setup))
+        return await _lent(_LentPool, url, f"{most} {settings}", lambda: service_pool(url, most, settings, setup))
 
     async def for_stand_in(url: str, **options: Any) -> Any:
         async def make() -> Any:
             return await asyncpg.create_pool(url, **options)
 
-        return await _lent(url, "stand-in", make)
+        return await _lent(_LentPool, url, "stand-in", make)
+
+    async def for_stage(url: str) -> Any:
+        return await _lent(_LentConnection, url, "stage", lambda: asyncpg.connect(url))
+
+    @asynccontextmanager
+    async def for_listener(url: str, heartbeat: float) -> AsyncIterator[Listener]:
+        settings = listener._NOTICE_A_DEAD_HOST
+        connection = await _lent(
+            _LentConnection, url, "listener", lambda: listener.connect(url, listener.APPLICATION, **settings)
+        )
+        try:
+            made = Listener(connection, heartbeat)
+            await made.start()
+            yield made
+        finally:
+            if isinstance(connection, _LentConnection):
+                await connection.close()
+            else:
+                connection.terminate()
 
     with (
         patch.object(pools, "_pool", for_service),
+        patch.object(pools, "listening", for_listener),
         patch.object(server, "asyncpg", SimpleNamespace(create_pool=for_stand_in)),
+        patch.object(stage, "asyncpg", SimpleNamespace(connect=for_stage)),
     ):
         yield
 
@@ -105,6 +159,7 @@ def _end(chosen: Callable[[_Key], bool]) -> None:
 
 def served_by(url: str) -> list[int]:
     """The processes of what is kept to this database."""
-    holders = [holder for (_, to, _), idle in _idle.items() if to == url for pool in idle for holder in pool._holders]
-    connections = [holder._con for holder in holders if holder._con is not None]
+    idle = [each for (_, to, _), idle in _idle.items() if to == url for each in idle]
+    held = [[each] if isinstance(each, asyncpg.Connection) else [h._con for h in each._holders] for each in idle]
+    connections = [connection for some in held for connection in some if connection is not None]
     return [connection.get_server_pid() for connection in connections if not connection.is_closed()]

@@ -66,12 +66,12 @@ def without_override() -> list[str]:
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
-def installed(*arguments: str, env: Mapping[str, str], before: Sequence[str] = (), given: str | None = None) -> Ended:
+def installed(*arguments: str, env: Mapping[str, str], before: Sequence[str] = (), given: str = "") -> Ended:
     """Run the installed command to its end; ``given`` is what it reads from a pipe."""
     done = subprocess.run(
         [*before, *PROGRAM, *arguments],
         env=dict(env),
-        input=None if given is None else given.encode(),
+        input=given.encode(),
         capture_output=True,
         timeout=_END_S,
         check=False,
@@ -107,13 +107,21 @@ def on_terminal(*arguments: str, env: Mapping[str, str], dialogue: Sequence[tupl
 
 
 def execute(
-    *arguments: str, env: Mapping[str, str], before: Sequence[str] = (), module: str = "immich_dbsync"
+    *arguments: str,
+    env: Mapping[str, str],
+    before: Sequence[str] = (),
+    given: str = "",
+    module: str = "immich_dbsync",
 ) -> Ended:
     """Run a command to its end: the same in a process that starts sooner, but where something comes ``before`` it."""
     if before:
-        return installed(*arguments, env=env, before=before)
+        return installed(*arguments, env=env, before=before, given=given)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = Forked(module, *arguments, env=env, stdout=out.fileno(), stderr=err.fileno())
+        ours, theirs = os.pipe()
+        os.write(theirs, given.encode())
+        os.close(theirs)
+        process = Forked(module, *arguments, env=env, stdout=out.fileno(), stderr=err.fileno(), stdin=ours)
+        os.close(ours)
         try:
             code = process.wait(_END_S)
         finally:
@@ -143,9 +151,9 @@ def confined() -> list[str]:
     return ["setpriv", "--no-new-privs", f"--bounding-set={','.join(f'-{power}' for power in lacks)}"]
 
 
-async def command(*arguments: str, env: Mapping[str, str], before: Sequence[str] = ()) -> Ended:
+async def command(*arguments: str, env: Mapping[str, str], before: Sequence[str] = (), given: str = "") -> Ended:
     """``execute`` for a test that plays the server meanwhile."""
-    return await asyncio.to_thread(execute, *arguments, env=env, before=before)
+    return await asyncio.to_thread(execute, *arguments, env=env, before=before, given=given)
 
 
 def put(folder: Path, name: str, data: bytes) -> Path:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -357,10 +359,28 @@ def test_a_mistyped_command_is_said_to_be() -> None:
     assert "statsu" in ended.err
 
 
-@pytest.mark.parametrize(("name", "option"), [("status", "--nonsense"), *((name, "--help") for name in COMMANDS)])
-def test_every_command_as_it_is_installed(name: str, option: str) -> None:
+@pytest.mark.parametrize(("name", "option"), [("status", "--nonsense"), ("run", "--help")])
+def test_a_command_as_it_is_installed(name: str, option: str) -> None:
     """The other tests run the same commands in a process that need not load them first."""
     ended = installed(name, option, env=environment({}))
     assert ended == execute(name, option, env=environment({}))
     assert ended.code == {"--help": 0, "--nonsense": 2}[option]
     assert f"immich-dbsync {name}" in ended.out + ended.err
+
+
+_EACH_ALONE = """
+import sys
+from importlib import import_module
+for name in sys.argv[1:]:
+    import_module(name)
+    for loaded in [loaded for loaded in sys.modules if loaded.startswith("immich_dbsync")]:
+        del sys.modules[loaded]
+    print(name)
+"""
+
+
+def test_every_command_can_be_loaded_without_the_others() -> None:
+    """As each is, when it is typed: none may need what only another one has loaded before."""
+    modules = [f"immich_dbsync.cli.{name}_cmd" for name in COMMANDS]
+    done = subprocess.run([sys.executable, "-c", _EACH_ALONE, *modules], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (modules, "")

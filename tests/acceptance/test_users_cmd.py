@@ -265,7 +265,7 @@ async def test_a_key_that_is_of_no_use_is_refused(stage: Stage, given: str, said
         "poor": await create_api_key(stage.connection, stage.user, ("asset.upload",)),
     }
     given = named.get(given, given)
-    ended = await asyncio.to_thread(installed, "users", "add", ADA, "--key-stdin", env=stage.environment(), given=given)
+    ended = await command("users", "add", ADA, "--key-stdin", env=stage.environment(), given=given)
     assert said in ended.complaint(9)
     assert given.strip() not in ended.out + ended.err or not given.strip()
     assert not keys_file(stage).exists()
@@ -330,7 +330,7 @@ async def test_a_role_that_may_not_make_keys_is_told_both_ways_out(
     # A key that is given needs no more rights than there are; nor does what else is done with users.
     key = await create_api_key(stage.connection, stage.user, PERMISSIONS)
     env = stage.environment()
-    assert (await asyncio.to_thread(installed, "users", "add", ADA, "--key-stdin", env=env, given=key)).code == 0
+    assert (await command("users", "add", ADA, "--key-stdin", env=env, given=key)).code == 0
     for verb in ("pause", "resume"):
         assert (await command("users", verb, ADA, env=env)).code == 0
     assert (await command("users", "remove", ADA, "--yes", env=env)).code == 0

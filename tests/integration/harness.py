@@ -44,10 +44,12 @@ _HOUR_NS = 3600 * 1_000_000_000
 _STOP_S = 20.0
 _COARSE = 5  # CLOCK_REALTIME_COARSE, which file systems go by (linux/time.h)
 # Waits that only spare work, or are for somebody to mend something.
-# And fewer connections: each is a process that has to learn the catalogue anew.
+# And fewer connections: each is a process that has to learn the catalogue anew. Of those that outlive a test the plans
+# are not made anew in each.
 _SHORTER: tuple[tuple[object, str, object], ...] = (
     (pools, "_WORK", 3),
     (pools, "_LOOKS", 1),
+    (pools, "PLANS_KEPT_S", 20.0),
     (workers, "_AFTERWARDS_S", 0.02),
     (sizes, "_FRESH_S", 0.02),
     (sizes, "_REST", 1),

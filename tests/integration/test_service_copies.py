@@ -1,6 +1,7 @@
 """Copies, moves and edits whose paths are in different hands at the same time."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -88,3 +89,16 @@ async def test_edited_copies_are_not_read_over_and_over(sync: Harness, monkeypat
     await sync.becomes(ONE, "trashed")
     await sync.idle()
     assert len(read) <= 4, f"read {len(read)} times"
+
+
+async def test_two_copies_that_are_fresh_do_not_have_each_other_read_over_and_over(sync: Harness) -> None:
+    """What is read of a fresh file is not proven by its stat: it is read again, but only once it is old enough."""
+    await sync.start()
+    for name in ("a.png", "b.png"):
+        sync.put(name, ONE, mtime_ns=time.time_ns())
+    await sync.recorded(["a.png", "b.png"])
+    await sync.idle()
+    reads = sync.reads.sha1 + sync.reads.xxh3
+    assert len(reads) <= 2 * 4, reads  # one is sent, the other waits for it, and each is read once more
+    racy = "select count(*) from immich_dbsync_v1.records where racy"
+    assert await sync.connection.fetchval(racy) == 0

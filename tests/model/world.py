@@ -25,7 +25,7 @@ from immich_dbsync.demo.tables import ImmichVersion
 from immich_dbsync.disk import hashing
 from immich_dbsync.disk.watch import Hints, Watch
 from immich_dbsync.model import Decision, OwnerId
-from immich_dbsync.service import drain, gate, rounds, rules, todo, workers
+from immich_dbsync.service import drain, gate, pools, rounds, rules, todo, workers
 from immich_dbsync.service.listener import Listener
 from immich_dbsync.store.holds import DECIDED, Holds
 from tests import kept
@@ -37,6 +37,7 @@ from tests.waiting import until, within
 _QUICK = Backoff(0.01, 0.1)
 _SOONER: tuple[tuple[object, str, object], ...] = (
     (hashing, "FRESH_NS", 30_000_000),  # some ticks of this machine's clock
+    (pools, "PLANS_KEPT_S", 20.0),
     (workers, "_AFTERWARDS_S", 0.01),
     (workers, "_PASS_S", 0.005),
     (rounds, "_ROOM_S", 0.002),
