@@ -345,7 +345,7 @@ async def test_a_racing_owner(
         )
         log.close()
         try:
-            for number in range(40):
+            for number in range(24):
                 library = await rig.stage.connection.fetch(
                     'select id, status::text from asset where "ownerId" = $1 order by id', rig.stage.user
                 )

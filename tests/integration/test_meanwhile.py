@@ -16,6 +16,8 @@ from immich_dbsync.service.observe import Seen
 from immich_dbsync.store.records import Sent
 from tests.integration.harness import Harness, picture, until
 
+pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
+
 ONE, TWO = picture(1), picture(2)
 SENT = Sent(
     RelPath(b"a.png"),

@@ -255,7 +255,7 @@ async def test_a_look_touches_few_rows_by_a_plan_that_was_made_while_the_tables_
     connection: "asyncpg.Connection[asyncpg.Record]", then: str
 ) -> None:
     """As at a first start, when nothing is analysed yet, or all was vacuumed when there was nothing."""
-    fill = _FILL.format(owners=_OWNERS, rows=30_000)
+    fill = _FILL.format(owners=_OWNERS, rows=10_000)
     if then == "the quarantine alone":
         await connection.execute(fill)
     if then != "new":

@@ -21,6 +21,8 @@ from immich_dbsync.service.scan import Tally, differences
 from immich_dbsync.store import install
 from immich_dbsync.store.records import Listed, Store
 
+pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
+
 OWNER = OwnerId(uuid4())
 RULES = NameRules(frozenset({".jpg"}), frozenset({".xmp"}))
 CONTENT = Content(Sha1(b"1" * 20), Xxh3(b"2" * 16))
