@@ -26,10 +26,10 @@ FAMILIES: dict[str, Family] = {
     "bulk-deletion": deletions.bulk,
     "deletion-latency": deletions.latency,
     "arrival-latency": arrivals.latency,
-    "idle": rest.idle,
     "bulk-arrival": arrivals.bulk,
     "first-scan": scans.first,
     "triggers": triggers.triggers,
+    "idle": rest.idle,
     "memory": scans.memory,
 }
 """In the order in which they run: what one leaves behind the next ones use."""
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures: list[Figure] = []
     began = time.monotonic()
     try:
-        with ground(sizes, parent=asked.folder, profiles=asked.profile) as standing:
+        with ground(sizes, names, parent=asked.folder, profiles=asked.profile) as standing:
             machine = report.machine(standing.folder, standing.server_version(), POSTGRES)
             try:
                 families = [_measure(name, standing, figures, console) for name in names]

@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,10 @@ POSTGRES = {
     "track_io_timing": "off",
 }
 """As an administrator has Immich's PostgreSQL on an SSD: a commit is on the disk when it is answered."""
+
+_END_ALL = (
+    "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname is not null"
+)
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _TEMPLATE = "immich"
@@ -140,8 +145,10 @@ class Immich:
 class Ground:
     """Gives libraries, and keeps those that several figures share."""
 
-    def __init__(self, stack: ExitStack, folder: Path, sizes: Sizes, profiles: Path | None) -> None:
-        self.folder, self.sizes, self._profiles = folder, sizes, profiles
+    def __init__(
+        self, stack: ExitStack, folder: Path, sizes: Sizes, families: Collection[str], profiles: Path | None
+    ) -> None:
+        self.folder, self.sizes, self.families, self._profiles = folder, sizes, families, profiles
         self._stack = stack
         self.cluster = stack.enter_context(Cluster(MAJORS[NEWEST], settings=POSTGRES, data=folder))
         asyncio.run(self._template())
@@ -175,6 +182,20 @@ class Ground:
             self._kept[key] = make(self._stack)
         return self._kept[key]
 
+    @contextmanager
+    def beside(self, make: "Callable[[Ground], object]") -> Iterator[None]:
+        """Have something made while the block waits for time to pass; both have ended afterwards."""
+        with ThreadPoolExecutor(1) as thread:
+            making = thread.submit(make, self)
+            try:
+                yield
+                making.result()
+            except BaseException:
+                while not making.done():  # it ends with its connection
+                    asyncio.run(execute(self.cluster.url(), _END_ALL))
+                    wait([making], timeout=0.1)
+                raise
+
     def require_memory(self, size: int) -> None:
         """Raise NotEnough where so many bytes would not stay in the page cache."""
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -194,16 +215,18 @@ class Ground:
 
 
 @contextmanager
-def ground(sizes: Sizes, *, parent: Path | None = None, profiles: Path | None = None) -> Iterator[Ground]:
+def ground(
+    sizes: Sizes, families: Collection[str], *, parent: Path | None = None, profiles: Path | None = None
+) -> Iterator[Ground]:
     """Start PostgreSQL with its data in a new folder in ``parent``; both are gone when the block ends.
 
-    ``profiles``: a folder that gets a profile of each run of the service.
+    ``families``: what is to be measured. ``profiles``: a folder that gets a profile of each run of the service.
     """
     folder = Path(tempfile.mkdtemp(prefix="dbsync-bench-", dir=parent))
     try:
         folder.chmod(0o711)  # PostgreSQL's user has to pass
         with ExitStack() as stack:
-            yield Ground(stack, folder, sizes, profiles)
+            yield Ground(stack, folder, sizes, families, profiles)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -220,7 +243,7 @@ _ASSETS = """
 insert into asset (id, checksum, "checksumAlgorithm", "fileCreatedAt", "fileModifiedAt", "localDateTime",
   "originalFileName", "originalPath", "ownerId", type)
 select asset_id, sha1, 'sha1', t, t, t, regexp_replace(convert_from(path, 'UTF8'), '.*/', ''),
-  convert_from(path, 'UTF8'), %s, 'IMAGE'
+  convert_from(path, 'UTF8'), %(owner)s, 'IMAGE'
 from bench_seed, to_timestamp(1700000000) t
 """
 
@@ -229,7 +252,7 @@ _EXIF = 'insert into asset_exif ("assetId", "fileSizeInByte") select asset_id, s
 _RECORDS = """
 insert into immich_dbsync_v1.records
   (owner_id, path, size, mtime_ns, ctime_ns, inode, racy, xxh3, sha1, asset_id)
-select %s, path, size, mtime_ns, ctime_ns, inode, false, xxh3, sha1, asset_id from bench_seed
+select %(owner)s, path, size, mtime_ns, ctime_ns, inode, false, xxh3, sha1, asset_id from bench_seed
 """
 
 _INDEXES = """
@@ -242,6 +265,15 @@ where i.indrelid in (
 _MANY = 200_000  # rows from which on indexes are better made afterwards
 _OURS = re.compile(r"records|checksum|livePhotoVideoId|ownerId")  # and only those that statements of ours go along
 _SOME = 5_000  # files that keep the disk busy for a while
+
+
+def _insert(url: str, person: Person, statements: Sequence[str], indexes: Sequence[str]) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("set local session_replication_role = replica")  # the owner is there, each row need not ask
+        for statement in statements:
+            connection.execute(statement.encode(), {"owner": person.id})
+        for definition in indexes:
+            connection.execute(definition.encode())
 
 
 def fill(
@@ -263,15 +295,12 @@ def fill(
     indexes = connection.execute(_INDEXES).fetchall() if len(wanted) >= _MANY else []
     for name, _ in indexes:
         connection.execute(f"drop index {name}".encode())
-    with connection.transaction():
-        connection.execute("set local session_replication_role = replica")  # the owner is there, each row need not ask
-        connection.execute(_ASSETS, (person.id,))
-        connection.execute(_EXIF)
-        if records:
-            connection.execute(_RECORDS, (person.id,))
-    for _, definition in indexes:
-        if _OURS.search(definition):
-            connection.execute(definition.encode())
+    needed = [definition for _, definition in indexes if _OURS.search(definition)]
+    ours = [definition for definition in needed if " ON immich_dbsync_v1." in definition]
+    with ThreadPoolExecutor(1) as thread:
+        beside = thread.submit(_insert, immich.url, person, [_RECORDS] if records else [], ours)
+        _insert(immich.url, person, [_ASSETS, _EXIF], [definition for definition in needed if definition not in ours])
+        beside.result()
     connection.execute("drop table bench_seed")
     connection.execute("vacuum analyze")
     if len(wanted) >= _SOME:  # have the disk finish what was begun, as it would have long since

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -89,6 +89,20 @@ def floor(ground: Ground) -> Library:
         return Library(immich, person, synced=False)
 
     found: Library = ground.kept("floor", make)
+    return found
+
+
+def million(ground: Ground) -> Library:
+    """A synced folder that is very large, of files that nobody reads."""
+
+    def make(stack: ExitStack) -> Library:
+        immich = stack.enter_context(ground.immich("million"))
+        person = immich.person("million")
+        files = in_folders("Camera", ground.sizes.records)
+        fill(immich, person, [replace(file, hole=True) for file in files], records=True)
+        return Library(immich, person, synced=True)
+
+    found: Library = ground.kept("million", make)
     return found
 
 

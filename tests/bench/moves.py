@@ -28,7 +28,7 @@ def moves(ground: Ground) -> Iterator[Figure]:
     floor_times: list[float] = []
     with service(large.immich, large.person) as running:
         requests, read = len(large.immich.requests()), running.usage().bytes_read
-        for count in (*steps(sizes.bulk)[:2], *[sizes.bulk] * sizes.bulk_times):
+        for count in (*steps(sizes.bulk)[:2], *[sizes.bulk] * sizes.move_times):
             name = f"library-{sizes.library}/move-{count}"
             if count == sizes.bulk and not floor_times:  # to copy all records takes long
                 floor_times.append(_floor(large, name))

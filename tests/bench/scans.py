@@ -4,14 +4,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.figures import Figure, Measure, at_least, at_most, growth
-from tests.bench.files import Planned, in_folders, mixed, resized
+from tests.bench.files import Planned, mixed
 from tests.bench.floors import sha1
 from tests.bench.ground import Ground, Immich, Person, fill
-from tests.bench.library import library
+from tests.bench.library import library, million
 from tests.bench.service import service, starting
 from tests.bench.sizes import steps
 from tests.bench.stats import median
@@ -24,31 +23,37 @@ _MB = 1e6
 
 
 def first(ground: Ground) -> Iterator[Figure]:
-    """Hash every file and find that Immich has it: nothing is sent, so that hashing alone is measured."""
-    sizes = ground.sizes
-    yield from _first(ground, "of mixed sizes", mixed("Camera", sizes.first_scan_bytes, seed=3), sizes.first_scan_times)
-    yield from _first(ground, "of small files", resized(in_folders("Camera", sizes.small_files), seed=4), 1)
+    """Hash every file and find that Immich has it: nothing is sent, so that hashing alone is measured.
 
-
-def _first(ground: Ground, what: str, files: Sequence[Planned], times: int) -> Iterator[Figure]:
+    Of small files the figures are those of adoption, which is the same.
+    """
+    files = mixed("Camera", ground.sizes.first_scan_bytes, seed=3)
     total = sum(file.size for file in files)
-    rates: list[float] = []
-    floor_rates: list[float] = []
-    least_rates: list[float] = []
+    times: list[float] = []
+    floor_times: list[float] = []
+    least_times: list[float] = []
     ground.require_memory(total)
     with ground.immich("first") as immich:
         person = immich.person("first")
         fill(immich, person, files)
         sha1.seconds(person.root, files)  # now all of it is in the page cache
-        for _ in range(times):
-            floor_rates.append(total / sha1.seconds(person.root, files) / _GIB)
-            rates.append(total / _scan_anew(immich, person) / _GIB)
-            least_s = sha1.seconds(person.root, files, xxh3=True) + _copy_records(immich, person)
-            least_rates.append(total / least_s / _GIB)
+        for _ in range(ground.sizes.first_scan_times):
+            floor_times.append(sha1.seconds(person.root, files))
+            times.append(_scan_anew(immich, person))
+            least_times.append(sha1.seconds(person.root, files, xxh3=True) + _copy_records(immich, person))
             _forget(immich, person)
+    yield from _rates("of mixed sizes", files, times, floor_times, least_times)
+
+
+def _rates(
+    what: str, files: Sequence[Planned], times: Sequence[float], floors: Sequence[float], leasts: Sequence[float]
+) -> Iterator[Figure]:
+    """How much is scanned a second, by the seconds that the whole of it took."""
+    total = sum(file.size for file in files) / _GIB
+    rates, floor_rates, least_rates = ([total / each for each in seconds] for seconds in (times, floors, leasts))
     floor_is = "SHA-1 alone over the same files, on all cores"
     yield Figure(
-        f"first scan {what}: {len(files):,}, {total / _GIB:.1f} GiB",
+        f"first scan {what}: {len(files):,}, {total:.1f} GiB",
         "GiB/s",
         rates,
         floor_rates,
@@ -81,26 +86,31 @@ _FLOOR_RECORDS = "create table floor_records (like immich_dbsync_v1.records incl
 
 
 def adoption(ground: Ground) -> Iterator[Figure]:
-    """A folder whose files Immich has already, by another way."""
+    """A folder of small files that Immich has already, by another way."""
     times: dict[int, float] = {}
-    floor_s = 0.0
+    sha1_s = both_s = records_s = 0.0
+    files: Sequence[Planned] = ()
     for size in steps(ground.sizes.library):
         large = library(ground, size, synced=False)
         assert not large.synced, "a figure before this one had it synced"
-        files, person = large.person.files, large.person
-        sha1.seconds(person.root, files)  # now all of it is in the page cache
-        times[size] = _scan_anew(large.immich, person)
-        large.synced = True
+        files, root = large.person.files, large.person.root
+        ground.require_memory(sum(file.size for file in files))
+        sha1.seconds(root, files)  # now all of it is in the page cache
         if size == ground.sizes.library:
-            floor_s = sha1.seconds(person.root, files) + _copy_records(large.immich, large.person)
+            sha1_s, both_s = sha1.seconds(root, files), sha1.seconds(root, files, xxh3=True)
+        times[size] = _scan_anew(large.immich, large.person)
+        large.synced = True
+        records_s = _copy_records(large.immich, large.person)
+    whole = times[ground.sizes.library]
     yield Figure(
         f"adoption of {ground.sizes.library:,} files that Immich has",
         "s",
-        [times[ground.sizes.library]],
-        [floor_s],
-        "SHA-1 on all cores, then one INSERT of all records",
+        [whole],
+        [both_s + records_s],
+        "both digests on all cores, then one INSERT of all records",
     )
     yield growth("adoption", times)
+    yield from _rates("of small files", files, [whole], [sha1_s], [both_s + records_s])
 
 
 def _copy_records(immich: Immich, person: Person) -> float:
@@ -161,14 +171,11 @@ def find(root: Path) -> float:
 
 def memory(ground: Ground) -> Iterator[Figure]:
     """What is resident at most through a full scan of 1,000,000 files, each with its record and its asset."""
-    count = ground.sizes.records
-    with ground.immich("million") as immich:
-        person = immich.person("million")
-        fill(immich, person, [replace(file, hole=True) for file in in_folders("Camera", count)], records=True)
-        floor_s = find(person.root)
-        with starting(immich, person) as running:
-            began, ended = running.until_logged("owner.started"), running.until_logged("scan.finished")
-            peak = running.peak_memory()
+    count, large = ground.sizes.records, million(ground)
+    floor_s = find(large.person.root)
+    with starting(large.immich, large.person) as running:
+        began, ended = running.until_logged("owner.started"), running.until_logged("scan.finished")
+        peak = running.peak_memory()
     yield Figure(
         f"memory at most, through a full scan of {count:,} files", "MB", [peak], (), "", (at_most(Measure.MEDIAN, 300),)
     )

@@ -13,11 +13,11 @@ class Sizes:
     library: int = 100_000  # files adopted, scanned again, moved and deleted in bulk
     bulk: int = 10_000  # assets trashed in one statement, restored, deleted row by row; files of a moved folder
     bulk_times: int = 3
+    move_times: int = 2
     scans: int = 5  # of the unchanged library
     uploads: int = 5_000
     first_scan_bytes: int = 8 << 30
     first_scan_times: int = 2
-    small_files: int = 50_000
     records: int = 1_000_000  # for memory
     idle_s: int = 60
     statements: int = 2_000  # one-row statements of Immich's, with our triggers and without
@@ -26,7 +26,14 @@ class Sizes:
     trigger_times: int = 3
 
 
-_LEAST = {"first_scan_bytes": 8 << 20, "bulk_times": 1, "first_scan_times": 1, "scans": 1, "trigger_times": 1}
+_LEAST = {
+    "first_scan_bytes": 8 << 20,
+    "bulk_times": 1,
+    "move_times": 1,
+    "first_scan_times": 1,
+    "scans": 1,
+    "trigger_times": 1,
+}
 _FEW = 16  # of anything else
 
 
