@@ -25,6 +25,7 @@ SMALL = range(4 << 10, 132 << 10)
 """The sizes of small pictures: 68 KiB in the mean."""
 
 _PART = 1_000  # files that a process makes at a time
+_SHARES = 8 * CORES  # of what is removed
 _MIB = 1 << 20
 _SIGN = 1 << 63
 
@@ -161,11 +162,15 @@ def digests(file: Planned) -> tuple[bytes, bytes]:
 
 
 def remove(root: Path) -> None:
-    """Remove a folder and all in it, on all cores where it is large."""
-    below = [Path(entry) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)] if root.exists() else []
-    if len(below) == 1:
-        below = [Path(entry) for entry in os.scandir(below[0]) if entry.is_dir(follow_symlinks=False)]
+    """Remove a folder and all in it, on all cores where it has many folders."""
+    below = [root] if root.exists() else []
+    while below and len(below) < _SHARES and (deeper := [folder for each in below for folder in _folders(each)]):
+        below = deeper
     if len(below) > CORES:
         with workers() as pool:
             list(pool.map(shutil.rmtree, below))
     shutil.rmtree(root, ignore_errors=True)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(entry) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]

@@ -150,6 +150,7 @@ class Ground:
     ) -> None:
         self.folder, self.sizes, self.families, self._profiles = folder, sizes, families, profiles
         self._stack = stack
+        self.over = False  # then the databases go with their server
         self.cluster = stack.enter_context(Cluster(MAJORS[NEWEST], settings=POSTGRES, data=folder))
         asyncio.run(self._template())
         self._kept: dict[object, Any] = {}
@@ -174,7 +175,8 @@ class Ground:
             finally:
                 immich.close()
         finally:
-            asyncio.run(execute(self.cluster.url(), f"drop database {name} with (force)"))
+            if not self.over:
+                asyncio.run(execute(self.cluster.url(), f"drop database {name} with (force)"))
 
     def kept(self, key: object, make: Callable[[ExitStack], Any]) -> Any:
         """What ``make`` made when it was first asked for; its contexts end with the run."""
@@ -226,7 +228,11 @@ def ground(
     try:
         folder.chmod(0o711)  # PostgreSQL's user has to pass
         with ExitStack() as stack:
-            yield Ground(stack, folder, sizes, families, profiles)
+            made = Ground(stack, folder, sizes, families, profiles)
+            try:
+                yield made
+            finally:
+                made.over = True
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

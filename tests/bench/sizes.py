@@ -12,12 +12,12 @@ class Sizes:
     arrivals: int = 100  # one by one
     library: int = 100_000  # files adopted, scanned again, moved and deleted in bulk
     bulk: int = 10_000  # assets trashed in one statement, restored, deleted row by row; files of a moved folder
-    bulk_times: int = 3
+    bulk_times: int = 2
     move_times: int = 2
     scans: int = 5  # of the unchanged library
     uploads: int = 5_000
     first_scan_bytes: int = 8 << 30
-    first_scan_times: int = 2
+    first_scan_times: int = 1
     records: int = 1_000_000  # for memory
     idle_s: int = 60
     statements: int = 2_000  # one-row statements of Immich's, with our triggers and without
