@@ -32,6 +32,7 @@ from immich_dbsync.service.questions import Progress, Question, answers, bring_b
 from immich_dbsync.service.questions import purge as purge_all
 from immich_dbsync.service.whom import find_owner, within
 from immich_dbsync.settings import Settings
+from immich_dbsync.store.connection import Connection
 from immich_dbsync.store.state import Kept, quarantined
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Files that were taken out of a folder.")
@@ -208,7 +209,7 @@ async def _asked(
     settings: Settings, files: Sequence[_File], question: Callable[[Collection[int]], Question], progress: Progress
 ) -> dict[int, str]:
     url = settings.require_database_url()
-    async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool:
+    async with asyncpg.create_pool(url, min_size=1, max_size=2, connection_class=Connection) as pool:
         found, _ = await accounts(Library(pool), settings.require_api_keys())
         by_owner = {account.owner.id: account for account in found}
         for file in files:

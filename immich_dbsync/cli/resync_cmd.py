@@ -50,6 +50,7 @@ from immich_dbsync.service.rehash import reread
 from immich_dbsync.service.scan import Tally
 from immich_dbsync.service.whom import chosen, placed
 from immich_dbsync.settings import Settings
+from immich_dbsync.store.connection import Connection
 from immich_dbsync.store.records import Store
 from immich_dbsync.store.state import installed
 
@@ -164,7 +165,7 @@ async def _results(
 ) -> list[tuple[str, Result]]:
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
-    async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool:
+    async with asyncpg.create_pool(url, min_size=1, max_size=2, connection_class=Connection) as pool:
         found, prefix = await _whose(settings, pool, user, path)
         asked = dict.fromkeys(found, comparison(prefix, rehash=rehash))
         results = await answers(settings, pool, asked, progress)
@@ -191,7 +192,7 @@ def _show_plan(settings: Settings, user: str, path: str, *, rehash: bool, as_jso
 async def _lines(settings: Settings, user: str, path: str, *, rehash: bool) -> tuple[list[Line], Tally]:
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
-    async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
+    async with asyncpg.create_pool(url, min_size=1, max_size=4, connection_class=Connection) as pool:
         found, prefix = await _whose(settings, pool, user, path)
         lines: list[Line] = []
         tally = Tally()

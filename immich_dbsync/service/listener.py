@@ -14,6 +14,7 @@ from immich_dbsync import sql
 from immich_dbsync.errors import DatabaseRightMissing, DatabaseUnreachable, LoginRefused, SettingsError
 from immich_dbsync.model import OwnerId
 from immich_dbsync.store import channel
+from immich_dbsync.store.connection import Connection
 
 APPLICATION = "immich-dbsync listen"
 """What the dedicated connection of every service is called in PostgreSQL."""
@@ -139,7 +140,7 @@ async def connect(url: str, application_name: str, **settings: str) -> "asyncpg.
     """
     try:
         given = {"application_name": application_name, **settings}
-        return await asyncpg.connect(url, timeout=_ANSWER_S, server_settings=given)
+        return await asyncpg.connect(url, timeout=_ANSWER_S, server_settings=given, connection_class=Connection)
     except (*LOST, OSError) as error:
         raise DatabaseUnreachable(
             f"PostgreSQL does not answer at {_place(url)}: {reason(error)}. Is it running, is the address right"

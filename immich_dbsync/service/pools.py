@@ -14,6 +14,7 @@ from immich_dbsync.errors import DatabaseUnreachable
 from immich_dbsync.service.listener import Listener, listening
 from immich_dbsync.settings import Settings
 from immich_dbsync.store import expected
+from immich_dbsync.store.connection import Connection
 
 log = structlog.get_logger()
 
@@ -103,6 +104,7 @@ async def _pool(
         setup=setup,
         reset=_keep_as_it_is,
         connect=_connect,
+        connection_class=Connection,
         server_settings=_AS_ALL | settings,
     )
 
