@@ -173,21 +173,18 @@ class Servers:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._clusters: dict[int, Cluster] = {}
+        self._templates: set[tuple[int, ImmichVersion]] = set()
         self._numbers = itertools.count()
         # A connection of our own to each stays open: one that is new takes longer for its first questions than for all.
         self._idle: dict[ImmichVersion, list[_Used]] = {version: [] for version in VERSIONS}
         self._shapes: dict[ImmichVersion, str] = {}
 
     def cluster(self, major: int = NEWEST) -> Cluster:
-        """The running server of one major version, with a template database for each Immich version."""
+        """The running server of one major version."""
         if major not in self._clusters:
             cluster = self._stack.enter_context(
                 Cluster(MAJORS[major], settings={"autovacuum": "off"}, data=_in_memory())
             )
-            for version in VERSIONS:
-                name = f"immich_{version.replace('.', '_')}"
-                asyncio.run(execute(cluster.url(), f"create database {name}"))
-                asyncio.run(_fill(cluster.url(name), version))
             self._clusters[major] = cluster
         return self._clusters[major]
 
@@ -226,7 +223,16 @@ class Servers:
 
     def _create(self, version: ImmichVersion, major: int) -> str:
         cluster, name = self.cluster(major), f"test_{next(self._numbers)}"
-        asyncio.run(execute(cluster.url(), f"create database {name} template immich_{version.replace('.', '_')}"))
+        asyncio.run(execute(cluster.url(), f"create database {name} template {self._template(version, major)}"))
+        return name
+
+    def _template(self, version: ImmichVersion, major: int) -> str:
+        """The database with the tables of one Immich version, made when it is first asked for."""
+        name = f"immich_{version.replace('.', '_')}"
+        if (major, version) not in self._templates:
+            asyncio.run(execute(self.cluster(major).url(), f"create database {name}"))
+            asyncio.run(_fill(self.cluster(major).url(name), version))
+            self._templates.add((major, version))
         return name
 
     def _drop(self, name: str, major: int) -> None:

@@ -69,6 +69,7 @@ def _handle(folder: Path, number: int, content: bytes, step: int) -> None:
             (folder / f"busy{number} again.jpg").rename(path)
 
 
+@pytest.mark.long
 async def test_files_that_do_not_keep_still(library_url: str, immich_version: ImmichVersion, report: Report) -> None:
     """They grow, shrink, change, vanish and come back under the service's eyes; what counts is what they end as."""
     async with rigged(library_url, immich_version, settle_time="0") as rig:
