@@ -25,60 +25,56 @@ _idle: defaultdict[_Key, list[Any]] = defaultdict(list)
 _loops: set[asyncio.AbstractEventLoop] = set()
 
 
-class _LentPool:
-    """A pool as one test has it: over when that ends it, while its connections stay."""
+class _Lent:
+    """What is kept as one test has it: over when that ends it, while the thing itself stays."""
 
-    def __init__(self, pool: Any, idle: list[Any]) -> None:
-        self._pool, self._idle, self._over = pool, idle, False
+    def __init__(self, kept: Any, idle: list[Any]) -> None:
+        self._kept, self._idle, self._over = kept, idle, False
 
     def __getattr__(self, name: str) -> Any:
         if self._over:
-            raise asyncpg.InterfaceError("pool is closed")
-        return getattr(self._pool, name)
+            raise asyncpg.InterfaceError("it is closed")
+        return getattr(self._kept, name)
+
+
+class _LentPool(_Lent):
+    """A pool; its connections stay."""
 
     def terminate(self) -> None:
-        for holder in self._pool._holders:
+        for holder in self._kept._holders:
             if holder._in_use:
                 holder.terminate()
         self._end()
 
     async def close(self) -> None:
-        for holder in self._pool._holders:
+        for holder in self._kept._holders:
             await holder.wait_until_released()
         self._end()
 
     def _end(self) -> None:
         if not self._over:
             self._over = True
-            self._idle.append(self._pool)
+            self._idle.append(self._kept)
 
 
-class _LentConnection:
-    """A connection as one test has it: closed when that closes it, and as good as new for the next."""
-
-    def __init__(self, connection: Any, idle: list[Any]) -> None:
-        self._connection, self._idle, self._over = connection, idle, False
-
-    def __getattr__(self, name: str) -> Any:
-        if self._over:
-            raise asyncpg.InterfaceError("connection is closed")
-        return getattr(self._connection, name)
+class _LentConnection(_Lent):
+    """A connection; as good as new for the next."""
 
     def terminate(self) -> None:
         self._over = True
-        self._connection.terminate()
+        self._kept.terminate()
 
     async def close(self) -> None:
         if self._over:
             return
         self._over = True
         try:
-            assert not self._connection.is_in_transaction()
-            self._connection._termination_listeners.clear()
-            await self._connection.reset(timeout=1)  # of locks and LISTEN, too
-            self._idle.append(self._connection)
+            assert not self._kept.is_in_transaction()
+            self._kept._termination_listeners.clear()
+            await self._kept.reset(timeout=1)  # of locks and LISTEN, too
+            self._idle.append(self._kept)
         except Exception:  # noqa: BLE001  # whatever it is, nobody can go on with it
-            self._connection.terminate()
+            self._kept.terminate()
 
 
 async def _lent(lend: type[Any], url: str, kind: str, make: Callable[[], Awaitable[Any]]) -> Any:
