@@ -84,7 +84,7 @@ def bulk(ground: Ground) -> Iterator[Figure]:
                 files = resized(tiny(f"arriving-{count}", count, first=number * 1_000_000), seed=count)
                 outside = _prepared(immich.folder / "outside", files)
                 if count == ground.sizes.uploads:
-                    some = files[::4]  # as many a second as of all
+                    some = files[::8]  # as many a second as of all
                     floor_rates.append(len(some) / _post(outside, immich, other, some))
                     least_rates.append(len(some) / _post(outside, immich, third, some, immich.url, str(third.id)))
                 read = running.usage().bytes_read

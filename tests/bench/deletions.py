@@ -126,7 +126,7 @@ def _row_by_row(ground: Ground, large: Library, bare: Library, running: Service)
     """The request sets all of them to `deleted` at once; the job follows with a statement for each row."""
     count = ground.sizes.bulk
     bare.immich.serve()
-    fewer = bare.sample(max(count // 4, 1), "doomed")
+    fewer = bare.sample(max(count // 8, 1), "doomed")
     floor_ms = _delete_for_good(bare, fewer)[1] / len(fewer) * 1000
     bare.without(fewer)
     doomed = large.sample(count, "doomed")

@@ -1,7 +1,7 @@
 """The files that everything is measured on: the same ones in every run.
 
-A file begins with a text of its own and goes on as a hole up to its size. Read once, its pages are in the page cache
-like any others, at the cost of no disk; neither the service nor a floor can tell.
+A file begins with a text of its own, or has a size of its own, and is a hole else. Read once, its pages are in the page
+cache like any others, at the cost of no disk; neither the service nor a floor can tell.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _SIGN = 1 << 63
 class Planned:
     """A file to be made: its path below the root, its size in bytes, and whether it is a mere hole.
 
-    That is made and removed sooner, for what nobody reads: records tell of it as if it began with a text like others.
+    That takes no block of the disk, so that it is made and removed sooner, and is known by its size alone.
     """
 
     path: str
@@ -43,8 +43,8 @@ class Planned:
 
     @property
     def head(self) -> bytes:
-        """How its bytes begin, unlike any other's."""
-        return f"picture {self.path} of {self.size}\n".encode()[: self.size]
+        """How its bytes begin, unlike any other's; nothing of a hole."""
+        return b"" if self.hole else f"picture {self.path} of {self.size}\n".encode()[: self.size]
 
 
 def asset_of(path: str) -> UUID:
@@ -69,13 +69,13 @@ def in_folders(folder: str, count: int, *, each: int = 1_000) -> list[Planned]:
     ]
 
 
-def resized(files: Sequence[Planned], *, seed: int) -> list[Planned]:
-    """These files as small pictures: of ``SMALL`` bytes, no two of one size.
+def resized(files: Sequence[Planned], *, seed: int, holes: bool = False) -> list[Planned]:
+    """These files as small pictures: of ``SMALL`` bytes, no two of one size, which is all that tells ``holes`` apart.
 
     A size that is known makes a file look like a copy, which large pictures seldom do.
     """
     sizes = random.Random(seed).sample(SMALL, len(files))
-    return [Planned(file.path, size) for file, size in zip(files, sizes, strict=True)]
+    return [Planned(file.path, size, holes) for file, size in zip(files, sizes, strict=True)]
 
 
 def mixed(folder: str, total: int, *, seed: int) -> list[Planned]:
@@ -96,11 +96,11 @@ def mixed(folder: str, total: int, *, seed: int) -> list[Planned]:
 # --- making ---
 
 
-def write(root: Path, file: Planned, *, mtime: float | None = None) -> os.stat_result:
-    """Make one file; with ``mtime`` as old as that, like a file sync tool's."""
+def write(root: Path, file: Planned, *, mtime: float | None = None, unread: bool = False) -> os.stat_result:
+    """Make one file; with ``mtime`` as old as that, like a file sync tool's; ``unread``: of its size alone."""
     fd = os.open(f"{root}/{file.path}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
-        written = 0 if file.hole else os.write(fd, file.head)
+        written = os.write(fd, file.head) if file.head and not unread else 0
         if file.size > written:
             os.ftruncate(fd, file.size)
         if mtime is not None:
@@ -116,13 +116,16 @@ def make_folders(root: Path, files: Iterable[Planned]) -> None:
         (root / folder).mkdir(parents=True, exist_ok=True)
 
 
-def make(root: Path | None, files: Sequence[Planned]) -> Iterator[bytes]:
-    """Make all these files on all cores, none without a root; yields what `fill` copies into its table, by parts."""
+def make(root: Path | None, files: Sequence[Planned], *, unread: bool = False) -> Iterator[bytes]:
+    """Make all these files on all cores, none without a root; yields what `fill` copies into its table, by parts.
+
+    What nobody reads may be made ``unread``: as a hole, though its digests are told as if it had its text.
+    """
     if root is not None:
         make_folders(root, files)
     parts = [files[first : first + _PART] for first in range(0, len(files), _PART)]
     with workers() as pool:
-        yield from pool.map(partial(_make_part, root), parts)
+        yield from pool.map(partial(_make_part, root, unread), parts)
 
 
 def workers() -> ProcessPoolExecutor:
@@ -130,8 +133,8 @@ def workers() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(CORES, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
 
 
-def _make_part(root: Path | None, files: Sequence[Planned]) -> bytes:
-    return b"".join(_line(file, write(root, file) if root is not None else None) for file in files)
+def _make_part(root: Path | None, unread: bool, files: Sequence[Planned]) -> bytes:
+    return b"".join(_line(file, write(root, file, unread=unread) if root is not None else None) for file in files)
 
 
 def _line(file: Planned, status: os.stat_result | None) -> bytes:

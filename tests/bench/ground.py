@@ -283,11 +283,17 @@ def _insert(url: str, person: Person, statements: Sequence[str], indexes: Sequen
 
 
 def fill(
-    immich: Immich, person: Person, wanted: Sequence[Planned], *, records: bool = False, on_disk: bool = True
+    immich: Immich,
+    person: Person,
+    wanted: Sequence[Planned],
+    *,
+    records: bool = False,
+    on_disk: bool = True,
+    unread: bool = False,
 ) -> None:
     """Make these files in the person's folder, and their assets; with ``records`` as if they had been synced before.
 
-    Without ``on_disk`` the assets alone.
+    Without ``on_disk`` the assets alone; ``unread`` as in `files.make`.
     """
     connection = immich.connection
     if records:
@@ -295,7 +301,7 @@ def fill(
     connection.execute("drop table if exists bench_seed")
     connection.execute(_SEED)
     with connection.cursor() as cursor, cursor.copy("copy bench_seed from stdin") as copy:
-        for part in files.make(person.root if on_disk else None, wanted):
+        for part in files.make(person.root if on_disk else None, wanted, unread=unread):
             copy.write(part)
     person.files += wanted
     indexes = connection.execute(_INDEXES).fetchall() if len(wanted) >= _MANY else []
@@ -304,8 +310,8 @@ def fill(
     needed = [definition for _, definition in indexes if _OURS.search(definition)]
     ours = [definition for definition in needed if " ON immich_dbsync_v1." in definition]
     with ThreadPoolExecutor(1) as thread:
-        beside = thread.submit(_insert, immich.url, person, [_RECORDS] if records else [], ours)
-        _insert(immich.url, person, [_ASSETS, _EXIF], [definition for definition in needed if definition not in ours])
+        beside = thread.submit(_insert, immich.url, person, [*([_RECORDS] if records else []), _EXIF], ours)
+        _insert(immich.url, person, [_ASSETS], [definition for definition in needed if definition not in ours])
         beside.result()
     connection.execute("drop table bench_seed")
     connection.execute("vacuum analyze")

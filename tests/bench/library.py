@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -63,7 +63,7 @@ def planned(ground: Ground, size: int) -> list[Planned]:
         for count in (steps(sizes.bulk) if size == sizes.library else ())
         for file in tiny(f"{name}/move-{count}", count, first=count * 100_000)
     ]
-    return resized([*moved, *in_folders(name, size - len(moved))], seed=size)
+    return resized([*moved, *in_folders(name, size - len(moved))], seed=size, holes=True)
 
 
 def folder(ground: Ground) -> Library:
@@ -72,7 +72,8 @@ def folder(ground: Ground) -> Library:
     def make(stack: ExitStack) -> Library:
         immich = stack.enter_context(ground.immich("folder"))
         person = immich.person("folder")
-        fill(immich, person, in_folders("Camera", ground.sizes.folder), records=True)
+        files = in_folders("Camera", ground.sizes.folder)
+        fill(immich, person, resized(files, seed=ground.sizes.folder, holes=True), records=True)
         return Library(immich, person, synced=True)
 
     found: Library = ground.kept("folder", make)
@@ -85,7 +86,8 @@ def floor(ground: Ground) -> Library:
     def make(stack: ExitStack) -> Library:
         immich = stack.enter_context(ground.immich("floor"))
         person = immich.person("floor")
-        fill(immich, person, in_folders("Camera", max(ground.sizes.folder, ground.sizes.bulk * 2)))
+        files = in_folders("Camera", max(ground.sizes.folder, ground.sizes.bulk * 2))
+        fill(immich, person, resized(files, seed=len(files), holes=True))
         return Library(immich, person, synced=False)
 
     found: Library = ground.kept("floor", make)
@@ -98,8 +100,7 @@ def million(ground: Ground) -> Library:
     def make(stack: ExitStack) -> Library:
         immich = stack.enter_context(ground.immich("million"))
         person = immich.person("million")
-        files = in_folders("Camera", ground.sizes.records)
-        fill(immich, person, [replace(file, hole=True) for file in files], records=True)
+        fill(immich, person, in_folders("Camera", ground.sizes.records), records=True, unread=True)
         return Library(immich, person, synced=True)
 
     found: Library = ground.kept("million", make)
