@@ -245,15 +245,18 @@ create unlogged table bench_seed (
 )
 """
 
+# Any updateId will do, and what Immich has by default takes a third of the whole statement.
 _ASSETS = """
 insert into asset (id, checksum, "checksumAlgorithm", "fileCreatedAt", "fileModifiedAt", "localDateTime",
-  "originalFileName", "originalPath", "ownerId", type)
+  "originalFileName", "originalPath", "ownerId", type, "updateId")
 select asset_id, sha1, 'sha1', t, t, t, regexp_replace(convert_from(path, 'UTF8'), '.*/', ''),
-  convert_from(path, 'UTF8'), %(owner)s, 'IMAGE'
+  convert_from(path, 'UTF8'), %(owner)s, 'IMAGE', asset_id
 from bench_seed, to_timestamp(1700000000) t
 """
 
-_EXIF = 'insert into asset_exif ("assetId", "fileSizeInByte") select asset_id, size from bench_seed'
+_EXIF = """
+insert into asset_exif ("assetId", "fileSizeInByte", "updateId") select asset_id, size, asset_id from bench_seed
+"""
 
 _RECORDS = """
 insert into immich_dbsync_v1.records

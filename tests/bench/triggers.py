@@ -90,7 +90,7 @@ def _statements(ground: Ground, pair: Pair, files: Sequence[Planned]) -> Iterato
         immich.connection.execute("vacuum asset")
         return took
 
-    with_us, bare = pair.times(sizes.trigger_times, migrate)
+    with_us, bare = pair.times(sizes.migrations, migrate)
     count = len(files)
     yield Figure(
         f"a migration's UPDATE of {count:,} rows", "µs a row", _us(with_us, count), _us(bare, count), _FLOOR, _RATIO

@@ -38,11 +38,13 @@ def _digest_zeros(size: int) -> bytes:
 
 def _shares(files: Sequence[Planned]) -> Iterator[list[Planned]]:
     share: list[Planned] = []
+    size = 0
     for file in files:
         share.append(file)
-        if sum(each.size for each in share) >= _SHARE:
+        size += file.size
+        if size >= _SHARE:
             yield share
-            share = []
+            share, size = [], 0
     if share:
         yield share
 
