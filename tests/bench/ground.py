@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -131,7 +130,7 @@ class Immich:
         return row[0]
 
     def close(self) -> None:
-        """End the stand-in and remove all folders."""
+        """End the stand-in. Folders stay until the end: ext4 makes files slowly where many were removed of late."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(10)
@@ -139,7 +138,6 @@ class Immich:
             self._process.stdout.close()
         self._requests_file.close()
         self.connection.close()
-        files.remove(self.folder)
 
 
 class Ground:
@@ -234,7 +232,9 @@ def ground(
             finally:
                 made.over = True
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for each in folder.iterdir():
+            files.remove(each)
+        folder.rmdir()
 
 
 # --- filling ---
