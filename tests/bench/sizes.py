@@ -24,7 +24,6 @@ class Sizes:
     trigger_assets: int = 100_000
     trigger_delete: int = 50_000  # in one statement
     trigger_times: int = 3
-    migrations: int = 2  # each twice some ten seconds
 
 
 _LEAST = {
@@ -34,7 +33,6 @@ _LEAST = {
     "first_scan_times": 1,
     "scans": 1,
     "trigger_times": 1,
-    "migrations": 1,
 }
 _FEW = 16  # of anything else
 
