@@ -317,7 +317,7 @@ def fill(
         _insert(immich.url, person, [_ASSETS], [definition for definition in needed if definition not in ours])
         beside.result()
     connection.execute("drop table bench_seed")
-    connection.execute("vacuum analyze")
+    connection.execute(f"vacuum analyze asset, asset_exif{', immich_dbsync_v1.records' * records}".encode())
     if len(wanted) >= _SOME:  # have the disk finish what was begun, as it would have long since
         connection.execute("checkpoint")
         os.sync()

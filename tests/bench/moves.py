@@ -30,14 +30,13 @@ def moves(ground: Ground) -> Iterator[Figure]:
     floor_times: list[float] = []
     with service(large.immich, large.person) as running:
         requests, read = len(large.immich.requests()), running.usage().bytes_read
-        for count in (*steps(sizes.bulk)[:2], *[sizes.bulk] * sizes.move_times):
+        for count in steps(sizes.bulk):
             name = f"library-{sizes.library}/move-{count}"
             if count == sizes.bulk:
                 floor_times.append(_floor(large, name))
-            times.setdefault(count, []).append(_move(running, name, f"{name}-moved", count))
-            running.until_quiet()
-            _move(running, f"{name}-moved", name, count)
-            running.until_quiet()
+            for source, target in ((name, f"{name}-moved"), (f"{name}-moved", name)):
+                times.setdefault(count, []).append(_move(running, source, target, count))
+                running.until_quiet()
         requests = len(large.immich.requests()) - requests
         read = running.usage().bytes_read - read
     yield Figure(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.bench.figures import Figure, Measure, at_least, at_most, growth
-from tests.bench.files import Planned, mixed
+from tests.bench.files import CORES, Planned, mixed
 from tests.bench.floors import sha1
 from tests.bench.ground import Ground, Immich, Person, fill
 from tests.bench.library import library, million
@@ -36,7 +36,7 @@ def first(ground: Ground) -> Iterator[Figure]:
     with ground.immich("first") as immich:
         person = immich.person("first")
         fill(immich, person, files)
-        sha1.seconds(person.root, files)  # now all of it is in the page cache
+        into_page_cache(person.root)
         for _ in range(ground.sizes.first_scan_times):
             floor_times.append(sha1.seconds(person.root, files))
             times.append(_scan_anew(immich, person))
@@ -88,20 +88,17 @@ _FLOOR_RECORDS = "create table floor_records (like immich_dbsync_v1.records incl
 def adoption(ground: Ground) -> Iterator[Figure]:
     """A folder of small files that Immich has already, by another way."""
     times: dict[int, float] = {}
-    sha1_s = both_s = records_s = 0.0
-    files: Sequence[Planned] = ()
     for size in steps(ground.sizes.library):
-        large = library(ground, size, synced=False)
-        assert not large.synced, "a figure before this one had it synced"
-        files, root = large.person.files, large.person.root
-        ground.require_memory(sum(file.size for file in files))
-        sha1.seconds(root, files)  # now all of it is in the page cache
-        if size == ground.sizes.library:
-            sha1_s, both_s = sha1.seconds(root, files), sha1.seconds(root, files, xxh3=True)
-        times[size] = _scan_anew(large.immich, large.person)
-        large.synced = True
-        records_s = _copy_records(large.immich, large.person)
-    whole = times[ground.sizes.library]
+        each = library(ground, size, synced=False)
+        assert not each.synced, "a figure before this one had it synced"
+        ground.require_memory(sum(file.size for file in each.person.files))
+        into_page_cache(each.person.root)
+        times[size] = _scan_anew(each.immich, each.person)
+        each.synced = True
+    large, whole = library(ground, ground.sizes.library), times[ground.sizes.library]
+    files, root = large.person.files, large.person.root
+    sha1_s, both_s = sha1.seconds(root, files), sha1.seconds(root, files, xxh3=True)
+    records_s = _copy_records(large.immich, large.person)
     yield Figure(
         f"adoption of {ground.sizes.library:,} files that Immich has",
         "s",
@@ -164,6 +161,13 @@ def find(root: Path) -> float:
     began = time.monotonic()
     subprocess.run(["find", root, "-printf", "%s %T@ %i\n"], stdout=subprocess.DEVNULL, check=True)
     return time.monotonic() - began
+
+
+def into_page_cache(root: Path) -> None:
+    """Read every file once."""
+    read = ["xargs", "-0", "-n", "1000", "-P", str(CORES), "cat"]
+    with subprocess.Popen(["find", root, "-type", "f", "-print0"], stdout=subprocess.PIPE) as finding:
+        subprocess.run(read, stdin=finding.stdout, stdout=subprocess.DEVNULL, check=True)
 
 
 # --- a very large one ---

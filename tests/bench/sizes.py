@@ -13,8 +13,7 @@ class Sizes:
     library: int = 100_000  # files adopted, scanned again, moved and deleted in bulk
     bulk: int = 10_000  # assets trashed in one statement, restored, deleted row by row; files of a moved folder
     bulk_times: int = 2
-    move_times: int = 2
-    scans: int = 5  # of the unchanged library
+    scans: int = 3  # of the unchanged library
     uploads: int = 5_000
     first_scan_bytes: int = 8 << 30
     first_scan_times: int = 1
@@ -29,7 +28,6 @@ class Sizes:
 _LEAST = {
     "first_scan_bytes": 8 << 20,
     "bulk_times": 1,
-    "move_times": 1,
     "first_scan_times": 1,
     "scans": 1,
     "trigger_times": 1,
