@@ -152,6 +152,7 @@ class Ground:
         self.cluster = stack.enter_context(Cluster(MAJORS[NEWEST], settings=POSTGRES, data=folder))
         asyncio.run(self._template())
         self._kept: dict[object, Any] = {}
+        self._folders: list[Path] = []
 
     async def _template(self) -> None:
         await execute(self.cluster.url(), f"create database {_TEMPLATE}")
@@ -167,6 +168,7 @@ class Ground:
         how = "" if template == _TEMPLATE else "strategy file_copy"  # quicker for what is large
         asyncio.run(execute(self.cluster.url(), f"create database {name} template {template} {how}"))
         try:
+            self._folders.append(self.folder / name)
             immich = Immich(self.cluster.url(name), self.folder / name, self._profiles)
             try:
                 yield immich
@@ -181,6 +183,11 @@ class Ground:
         if key not in self._kept:
             self._kept[key] = make(self._stack)
         return self._kept[key]
+
+    def remove_folders(self) -> None:
+        """Remove what libraries had on the disk."""
+        for each in self._folders:
+            files.remove(each)
 
     @contextmanager
     def beside(self, make: "Callable[[Ground], object]") -> Iterator[None]:
@@ -225,15 +232,14 @@ def ground(
     folder = Path(tempfile.mkdtemp(prefix="dbsync-bench-", dir=parent))
     try:
         folder.chmod(0o711)  # PostgreSQL's user has to pass
-        with ExitStack() as stack:
+        with ThreadPoolExecutor(1) as thread, ExitStack() as stack:
             made = Ground(stack, folder, sizes, families, profiles)
+            stack.callback(thread.submit, made.remove_folders)  # while PostgreSQL's data goes
             try:
                 yield made
             finally:
                 made.over = True
     finally:
-        for each in folder.iterdir():
-            files.remove(each)
         folder.rmdir()
 
 

@@ -111,9 +111,7 @@ def _statements(ground: Ground, pair: Pair, files: Sequence[Planned]) -> Iterato
 
     def delete(immich: Immich, _: int) -> float:
         with immich.connection.transaction(force_rollback=True):
-            took = timed(immich, _DELETE_MANY, many)
-        _tidy(immich)
-        return took
+            return timed(immich, _DELETE_MANY, many)
 
     with_us, bare = pair.at_once(sizes.trigger_times, delete)
     rows = len(many)
@@ -131,7 +129,7 @@ def _tidy(immich: Immich) -> None:
     """Leave no dead rows to the next statement, nor events, which a service would have worked off."""
     if immich.value("select to_regclass('immich_dbsync_v1.events') is not null"):
         immich.connection.execute("truncate immich_dbsync_v1.events")
-    immich.connection.execute("vacuum asset, asset_audit, asset_exif")
+    immich.connection.execute("vacuum asset")
 
 
 def _ms(seconds: Sequence[float]) -> list[float]:
