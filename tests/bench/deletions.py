@@ -20,7 +20,7 @@ from tests.bench.service import Service, service, until
 from tests.bench.sizes import steps
 from tests.bench.stats import median
 
-_GROWTH_SAMPLES = 50
+_GROWTH_SAMPLES = 25
 
 _EVENTS = "select count(*) from immich_dbsync_v1.events"
 _ANY_LEFT = "select exists (select from asset where id = any(%s))"

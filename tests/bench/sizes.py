@@ -22,7 +22,7 @@ class Sizes:
     statements: int = 2_000  # one-row statements of Immich's, with our triggers and without
     trigger_assets: int = 100_000
     trigger_delete: int = 50_000  # in one statement
-    trigger_times: int = 3
+    trigger_times: int = 2
 
 
 _LEAST = {
