@@ -59,7 +59,7 @@ def triggers(ground: Ground) -> Iterator[Figure]:
             ours.connection.execute("insert into immich_dbsync_v1.owners (owner_id) values (%s)", (person.id,))
             for immich in (ours, bare):
                 immich.connection.execute("set synchronous_commit = off")
-                immich.connection.execute("vacuum analyze")
+                immich.connection.execute("vacuum analyze asset, asset_exif")
             with heard(ours.url):
                 yield from _statements(ground, Pair(ours, bare), files)
 
