@@ -110,7 +110,7 @@ def _statements(ground: Ground, pair: Pair, files: Sequence[Planned]) -> Iterato
     many = ids(files[: sizes.trigger_delete])
 
     def delete(immich: Immich, _: int) -> float:
-        with immich.connection.transaction(force_rollback=True):
+        with immich.connection.transaction(force_rollback=True):  # so that it can be sent again
             return timed(immich, _DELETE_MANY, many)
 
     with_us, bare = pair.at_once(sizes.trigger_times, delete)
