@@ -15,7 +15,7 @@ def checked_url(url: str) -> str:
     """The URL itself, if it can be read in one way only. The message must not quote it: a password may be in it."""
     scheme, _, rest = url.partition("://")
     if scheme not in {"postgresql", "postgres"}:
-        raise SettingsError("IMMICH_DBSYNC_DATABASE_URL must begin with postgresql://")
+        raise SettingsError("The database URL must begin with postgresql://")
     credentials = rest.rpartition("@")[0]
     try:
         _ = urlsplit(url).port

@@ -22,18 +22,10 @@ Exit code 0 is success, 1 a bug of ours, 2 a mistyped command line, and 12 says 
 it was asked and something needs somebody.
 """
 
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import ClassVar
 
 NEEDS_SOMEBODY = 12
 """The exit code of `status`, `doctor` and others when something needs somebody."""
-
-
-def did_you_mean(name: str, known: Iterable[str], shown: Callable[[str], str] = str) -> str:
-    """A sentence, with a space before it, that names the nearest of what is known; empty where nothing is near."""
-    near = get_close_matches(name, known, n=1)
-    return f" Did you mean {shown(near[0])}?" if near else ""
 
 
 class DbsyncError(Exception):

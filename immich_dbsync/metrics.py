@@ -3,10 +3,11 @@
 No label holds a file's name or anything that gives access: owners are told by their ids.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, disable_created_metrics
 
 from immich_dbsync import __version__
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of the time when it was first counted
 REGISTRY = CollectorRegistry()
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600, 3600)
@@ -48,6 +49,12 @@ ARRIVAL = Histogram(
     buckets=_SLOW,
     registry=REGISTRY,
 )
+TRASH = Histogram(
+    "immich_dbsync_trash_seconds",
+    "From when a file was found missing until its asset is in Immich's trash; move_grace is part of it.",
+    buckets=_SLOW,
+    registry=REGISTRY,
+)
 REQUESTS = Histogram(
     "immich_dbsync_request_seconds",
     "Requests to Immich, by what came of them: the status, or none where no answer came.",
@@ -65,5 +72,42 @@ SESSIONS = Counter(
 PROBLEMS = Counter(
     "immich_dbsync_problems", "Warnings and errors in the log, by the name of the event.", ["event"], registry=REGISTRY
 )
+EVENTS = (
+    "copy.not_permitted",
+    "database.unavailable",
+    "events.missed",
+    "file.damaged",
+    "file.left_alone",
+    "file.not_taken",
+    "file.unreadable",
+    "hold.opened",
+    "key.unusable",
+    "keys.unreadable",
+    "library.failed",
+    "owner.changed",
+    "owner.failed",
+    "owner.paused",
+    "purge.refused",
+    "put_back.refused",
+    "quarantine.lost",
+    "quarantine.refused",
+    "quarantine.stray",
+    "quarantine.unreadable",
+    "request.failed",
+    "request.refused",
+    "root.health",
+    "root.unusable",
+    "root.watch",
+    "server.unavailable",
+    "service.stood_still",
+    "systemd.unreachable",
+    "triggers.warning",
+    "upload.corrupted",
+    "upload.refused",
+)
+"""Every event that is a warning or an error: counted from nought, so that the first is seen to come."""
+for event in EVENTS:
+    PROBLEMS.labels(event)
+
 BUILD = Info("immich_dbsync_build", "Which immich-dbsync this is.", registry=REGISTRY)
 BUILD.info({"version": __version__})

@@ -22,6 +22,8 @@ from immich_dbsync.model import Policy
 PREFIX = "IMMICH_DBSYNC_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 DEFAULT_CONFIG = Path("/etc/immich-dbsync.toml")
+SNAP_VARIABLE = "DBSYNC_SNAP"
+"""Holds the name of the snap whose options the settings are, where that is so: the command line in a snap sets it."""
 
 
 def _alias(name: str, *immich_names: str) -> AliasChoices:
@@ -235,7 +237,8 @@ class Settings(BaseSettings):
             return checked_url(self.database_url.get_secret_value())
         if self.db_hostname is None:
             raise SettingsError(
-                f"No database is set. Set {PREFIX}DATABASE_URL=postgresql://user:password@host:5432/immich"
+                "No database is set. Set"
+                f" {assignment('database_url', 'postgresql://user:password@host:5432/immich')}"
                 " (or Immich's own DB_HOSTNAME, DB_USERNAME, DB_PASSWORD, DB_DATABASE_NAME)."
             )
         password = f":{quote(self.db_password.get_secret_value(), safe='')}" if self.db_password else ""
@@ -253,10 +256,10 @@ class Settings(BaseSettings):
             root = Path(snap_common) / "sync"
         if root is None:
             raise SettingsError(
-                f"No sync root is set. Set {PREFIX}SYNC_ROOT to the folder that holds the users' folders."
+                f"No sync root is set. Set {name_in_use('sync_root')} to the folder that holds the users' folders."
             )
         if not root.is_absolute():
-            raise SettingsError(f"{PREFIX}SYNC_ROOT must be an absolute path, not {str(root)!r}.")
+            raise SettingsError(f"{name_in_use('sync_root')} must be an absolute path, not {str(root)!r}.")
         return root
 
     def api_keys_or_none(self) -> tuple[str, ...]:
@@ -277,10 +280,12 @@ class Settings(BaseSettings):
         in_file = read_keys(self.api_keys_file) if self.api_keys_file is not None else []
         keys = tuple(dict.fromkeys([*self.api_keys_in_variable(), *in_file]))
         if not keys:
+            made = name_in_use("api_keys_file")
+            first = "Run" if self.api_keys_file is not None else f"Set {made} and run"
             raise SettingsError(
-                f"No API key is set. Set {PREFIX}API_KEYS_FILE and run: immich-dbsync users add EMAIL. Or make a key in"
+                f"No API key is set. {first}: immich-dbsync users add EMAIL. Or make a key in"
                 f" Immich (Account settings, API keys; permissions asset.upload, asset.delete and asset.copy) and set"
-                f" {PREFIX}API_KEYS."
+                f" {name_in_use('api_keys')}."
             )
         return keys
 
@@ -292,9 +297,23 @@ def names_of(field: str) -> list[str]:
     return [str(choice) for choice in alias.choices]
 
 
+def option(field: str) -> str:
+    """What a setting is called among a snap's options."""
+    return f"dbsync.{field.replace('_', '-')}"
+
+
+def assignment(field: str, value: str) -> str:
+    """What to write for a setting to have this value: a variable, or a snap's option where these are the settings."""
+    if snap := os.environ.get(SNAP_VARIABLE):
+        return f"it with: snap set {snap} {option(field)}={value}"
+    return f"{PREFIX}{field.upper()}={value}"
+
+
 def name_in_use(field: str) -> str:
     """What a setting is called where its value comes from; its strongest name where it is not set."""
     names, file = names_of(field), config_file()
+    if os.environ.get(SNAP_VARIABLE) and not any(os.environ.get(name) for name in names[1:]):
+        return option(field)
     keys = tomllib.loads(file.read_text(encoding="utf-8")) if file is not None else {}
     return next(
         (name for name in names if os.environ.get(name)), next((name for name in names if name in keys), names[0])
@@ -302,10 +321,16 @@ def name_in_use(field: str) -> str:
 
 
 def config_file() -> Path | None:
-    """The TOML file in force: what ``IMMICH_DBSYNC_CONFIG`` names, else the default one where it exists."""
+    """The TOML file in force: what ``IMMICH_DBSYNC_CONFIG`` names, else the default one where it exists.
+
+    A default one that may not even be looked at, as from a confined snap, is not meant for us.
+    """
     named = os.environ.get(CONFIG_VARIABLE)
-    if named:
-        if not Path(named).is_file():
+    try:
+        if named and not Path(named).is_file():
             raise SettingsError(f"{CONFIG_VARIABLE} names {named!r}, which is no file.")
-        return Path(named)
-    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+        return Path(named) if named else DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+    except OSError as error:
+        if named:
+            raise SettingsError(f"{CONFIG_VARIABLE} names {named!r}: {error.strerror}.") from error
+        return None

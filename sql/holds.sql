@@ -97,11 +97,15 @@ where h.closed_at is null and ($1::uuid is null or h.owner_id = $1)
   and exists (select from immich_dbsync_v1.records r where r.hold_id = h.id)
 order by h.id
 
--- name: holds_waiting
--- How many holds of each owner wait for a person.
-select owner_id, count(*) as count from immich_dbsync_v1.holds
-where closed_at is null and decision = 'waiting'
-group by owner_id
+-- name: concerns
+-- What waits for a person, of each owner that has something: holds, and what keeps a sync waiting (a person's pause apart).
+select o.owner_id,
+       (
+         select count(*) from immich_dbsync_v1.holds h
+         where h.owner_id = o.owner_id and h.closed_at is null and h.decision = 'waiting'
+       ) as holds,
+       (select count(*) from jsonb_object_keys(o.problems - 'paused')) as problems
+from immich_dbsync_v1.owners o
 
 -- name: hold_paths
 -- What belongs to a hold, in the order of paths. $1 hold, $2 rows.

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError, did_you_mean
+from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError
 from immich_dbsync.service.listener import LOST, connect, reason, right_missing
 from immich_dbsync.service.logs import printable
 from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file, name_in_use, names_of
+from immich_dbsync.wording import did_you_mean
 
 T = TypeVar("T")
 
@@ -141,11 +142,6 @@ def confirm(question: str, *, yes: bool) -> None:
 def plain(text: str) -> str:
     """Text for a terminal or a line of its own: what is not printable in it is escaped, whoever chose it."""
     return text if text.isprintable() else printable(text.encode("utf-8", "surrogateescape"))
-
-
-def counted(count: int, noun: str) -> str:
-    """A number and its noun, as in "1 file", "2 files"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

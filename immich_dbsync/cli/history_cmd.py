@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from immich_dbsync.cli.common import AsJson, console_errors, database, load_settings, print_json, print_table, run_async
-from immich_dbsync.errors import NoSuchFile, did_you_mean
+from immich_dbsync.errors import NoSuchFile
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.logs import printable
 from immich_dbsync.service.whom import find_owner, within
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.state import Done, history
+from immich_dbsync.wording import did_you_mean
 
 app = typer.Typer(add_completion=False)
 

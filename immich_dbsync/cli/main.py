@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from immich_dbsync import __version__
-from immich_dbsync.errors import did_you_mean
+from immich_dbsync.wording import did_you_mean
 
 COMMANDS = (
     "run",
@@ -66,4 +66,4 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="immich-dbsync")  # however it was started

@@ -16,7 +16,6 @@ from immich_dbsync.cli.common import (
     Yes,
     confirm,
     console_errors,
-    counted,
     database,
     load_settings,
     print_json,
@@ -24,7 +23,7 @@ from immich_dbsync.cli.common import (
     run_async,
 )
 from immich_dbsync.cli.history_cmd import since_when
-from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NoSuchFile, did_you_mean
+from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NoSuchFile
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.accounts import Account, accounts
 from immich_dbsync.service.logs import configure, printable
@@ -34,6 +33,7 @@ from immich_dbsync.service.whom import find_owner, within
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.connection import Connection
 from immich_dbsync.store.state import Kept, quarantined
+from immich_dbsync.wording import counted, did_you_mean
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Files that were taken out of a folder.")
 

@@ -35,7 +35,6 @@ from immich_dbsync.errors import (
     RootUnusable,
     ServerUnreachable,
     TriggersDiffer,
-    did_you_mean,
 )
 from immich_dbsync.immich.library import Library
 from immich_dbsync.model import RelPath
@@ -53,6 +52,7 @@ from immich_dbsync.settings import Settings
 from immich_dbsync.store.connection import Connection
 from immich_dbsync.store.records import Store
 from immich_dbsync.store.state import installed
+from immich_dbsync.wording import did_you_mean
 
 app = typer.Typer(add_completion=False)
 

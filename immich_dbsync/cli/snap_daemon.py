@@ -32,6 +32,9 @@ async def _until_immich_answers(settings: Settings) -> None:
 
 
 def remove() -> None:
-    """Take our schema and triggers out of the database; nobody can once the snap is gone."""
-    for change in install.remove(load_settings().require_database_url()).changed:
+    """Take our schema and triggers out of the database, if one was set; nobody can once the snap is gone."""
+    settings = load_settings()
+    if settings.database_url is None and settings.db_hostname is None:
+        return
+    for change in install.remove(settings.require_database_url()).changed:
         typer.echo(change)

@@ -17,8 +17,9 @@ import typer
 
 from immich_dbsync.cli import main as command_line
 from immich_dbsync.cli.common import console_errors, load_settings
-from immich_dbsync.errors import SettingsError, did_you_mean
-from immich_dbsync.settings import PREFIX, Settings
+from immich_dbsync.errors import SettingsError
+from immich_dbsync.settings import PREFIX, SNAP_VARIABLE, Settings, option
+from immich_dbsync.wording import did_you_mean
 
 OPTIONS = "DBSYNC_OPTIONS"
 """The variable that holds the options, as a JSON document."""
@@ -35,14 +36,13 @@ def parse(document: str) -> tuple[dict[str, str], bool]:
     """
     # Numbers stay as they were written, and so mean what they mean in a variable.
     found = json.loads(document or "{}", parse_int=str, parse_float=str)
-    options = found.get(_GROUP) or {}
+    options = {} if found.get(_GROUP) is None else found[_GROUP]
     if not isinstance(options, dict):
         raise SettingsError(f"{_GROUP} is a group of options, as in {_GROUP}.{_ENABLED}=true.")
-    known = [name.replace("_", "-") for name in Settings.model_fields if not name.startswith("db_")] + [_ENABLED]
-    for name in options:
+    known = [option(name) for name in Settings.model_fields if not name.startswith("db_")] + [f"{_GROUP}.{_ENABLED}"]
+    for name in (f"{_GROUP}.{name}" for name in options):
         if name not in known:
-            meant = did_you_mean(name, known, f"{_GROUP}.{{}}".format)
-            raise SettingsError(f"There is no option {_GROUP}.{name}.{meant}")
+            raise SettingsError(f"There is no option {name}.{did_you_mean(name, known)}")
     enabled = options.pop(_ENABLED, False)
     if not isinstance(enabled, bool):
         raise SettingsError(f"{_GROUP}.{_ENABLED} is true or false, not {enabled!r}.")
@@ -75,6 +75,8 @@ def _text(name: str, value: object) -> str:
 def apply(settings: Mapping[str, str], environment: MutableMapping[str, str]) -> None:
     """Put settings into the environment, over what is there; and the file for API keys, where the snap made one."""
     environment.update(settings)
+    if snap := environment.get("SNAP_INSTANCE_NAME"):
+        environment[SNAP_VARIABLE] = snap
     common = environment.get("SNAP_COMMON")
     if common is not None and (keys := Path(common, *_KEYS)).exists():
         environment.setdefault(f"{PREFIX}API_KEYS_FILE", str(keys))

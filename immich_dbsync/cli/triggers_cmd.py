@@ -7,12 +7,13 @@ from typing import Annotated
 import asyncpg
 import typer
 
-from immich_dbsync.cli.common import AsJson, Yes, confirm, console_errors, counted, load_settings, run_async
+from immich_dbsync.cli.common import AsJson, Yes, confirm, console_errors, load_settings, run_async
 from immich_dbsync.errors import DatabaseBusy, TriggersDiffer
 from immich_dbsync.service.listener import connect, lock_key
 from immich_dbsync.store import install as store
 from immich_dbsync.store.install import Report
 from immich_dbsync.store.state import held_locks, owner_states, totals
+from immich_dbsync.wording import counted
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Our schema and triggers in Immich's database.")
 
@@ -98,7 +99,8 @@ def _to_be_removed(known: dict[str, int] | None, *, purge: bool) -> Iterator[str
     if known is None:
         return
     yield "The triggers on Immich's tables are dropped: deletions there are noted no more."
-    counts = f"{known['records']} records, {known['history']} lines of history"
+    history = counted(known["history"], "line of history", "lines of history")
+    counts = f"{counted(known['records'], 'record')}, {history}"
     kept = f"{counted(known['quarantined'], 'file')} in quarantine"
     if purge:
         yield f"Every schema of ours is dropped, with {counts}. A later install begins with first sight."

@@ -1,12 +1,21 @@
 """Is set what has to be set, and does nobody else read the secrets in it?"""
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from immich_dbsync.doctor.finding import Finding, ok, wrong
 from immich_dbsync.errors import SettingsError
-from immich_dbsync.settings import DEFAULT_CONFIG, PREFIX, Settings, config_file
+from immich_dbsync.settings import (
+    DEFAULT_CONFIG,
+    PREFIX,
+    SNAP_VARIABLE,
+    Settings,
+    assignment,
+    config_file,
+    option,
+)
 
 _WHAT = "settings"
 
@@ -37,7 +46,7 @@ def _missing(settings: Settings, file: Path) -> Iterator[Finding]:
     if settings.database_url is None and settings.db_hostname is None:
         yield _unset(
             "database_url",
-            '"postgresql://USER:PASSWORD@HOST:5432/immich"',
+            "postgresql://USER:PASSWORD@HOST:5432/immich",
             file,
             "Immich's database says what is in Immich, and tells of every deletion",
         )
@@ -47,13 +56,11 @@ def _missing(settings: Settings, file: Path) -> Iterator[Finding]:
         if settings.sync_root is not None:
             yield wrong(_WHAT, str(error).rstrip("."), "it is where the users' folders are", "Write the whole path")
         else:
-            yield _unset(
-                "sync_root", '"/srv/immich-sync"', file, "it is the folder that holds one folder for each user"
-            )
+            yield _unset("sync_root", "/srv/immich-sync", file, "it is the folder that holds one folder for each user")
     if settings.api_keys_file is None and not settings.api_keys_in_variable():
         yield _unset(
             "api_keys_file",
-            '"/etc/immich-dbsync.keys"',
+            "/etc/immich-dbsync.keys",
             file,
             "each user's files are uploaded and deleted with their own API key; the file is made with the first",
         )
@@ -61,7 +68,10 @@ def _missing(settings: Settings, file: Path) -> Iterator[Finding]:
 
 def _unset(name: str, example: str, file: Path, why: str) -> Finding:
     """A setting that has to be there."""
-    return wrong(_WHAT, f"{name} is not set", why, f"Set {name} = {example} in {file}, or {PREFIX}{name.upper()}")
+    if os.environ.get(SNAP_VARIABLE):
+        return wrong(_WHAT, f"{option(name)} is not set", why, f"Set {assignment(name, example)}")
+    mend = f'Set {name} = "{example}" in {file}, or {PREFIX}{name.upper()}'
+    return wrong(_WHAT, f"{name} is not set", why, mend)
 
 
 def _exposed(file: Path, settings: Settings) -> Finding | None:

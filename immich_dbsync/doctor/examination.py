@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
 
 from immich_dbsync.doctor import configuration, database, folders, server, syncs, syncthing, watches
-from immich_dbsync.doctor.filesystems import mounts
+from immich_dbsync.doctor.filesystems import Mount, mounts
 from immich_dbsync.doctor.finding import Finding, Level, wrong
 from immich_dbsync.errors import DbsyncError, SettingsError, TriggersDiffer
 from immich_dbsync.immich.library import Library
@@ -144,7 +145,11 @@ async def _folders(
         sync_root = settings.require_sync_root()
     except SettingsError:
         return
-    mounted = mounts()
+    mounted: list[Mount] = []
+    try:
+        mounted = mounts()
+    except OSError as error:
+        yield folders.unknown_mounts(error)
     roots = {account.owner.id: sync_root / str(account.owner.id) for account in found}
     for account in found:
         their = known.get(account.owner.id, _Known())
@@ -159,6 +164,14 @@ async def _folders(
     if not found:
         return
     yield watches.watches(watches.count(roots.values()), len(roots))
-    below = [path for root in roots.values() if root.is_dir() for path in root.iterdir()]
+    below = [path for root in roots.values() for path in _inside(root)]
     for finding in syncthing.syncthing(syncthing.configurations([sync_root, *roots.values(), *below]), roots.values()):
         yield finding
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where it may not be listed, which is found elsewhere."""
+    try:
+        return [*folder.iterdir()]
+    except OSError:
+        return []

@@ -38,7 +38,10 @@ class Mount:
 
 
 def mounts(text: str | None = None) -> list[Mount]:
-    """All that are mounted, as ``/proc/self/mountinfo`` tells (proc(5)); the last at a path is the one that is seen."""
+    """All that are mounted, as ``/proc/self/mountinfo`` tells (proc(5)); the last at a path is the one that is seen.
+
+    Raises OSError where it may not be read, as in a confined snap without the interface mount-observe.
+    """
     lines = (_MOUNTS.read_text(encoding="utf-8", errors="surrogateescape") if text is None else text).splitlines()
     found: dict[Path, Mount] = {}
     for line in lines:

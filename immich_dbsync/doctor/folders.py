@@ -13,6 +13,7 @@ from immich_dbsync.doctor.filesystems import LOOSE, REMOTE, Mount, below, holdin
 from immich_dbsync.doctor.finding import Finding, note, ok, wrong
 from immich_dbsync.errors import RootUnusable
 from immich_dbsync.service.rounds import foreign_root
+from immich_dbsync.settings import SNAP_VARIABLE
 
 _WHY = "the pictures are there"
 _READ_WRITE = os.R_OK | os.W_OK | os.X_OK
@@ -29,6 +30,14 @@ def sync_root(path: Path) -> Finding:
     if not is_folder:
         return wrong("sync root", f"{path} is no folder", why, "Mend sync_root")
     return ok("sync root", str(path), why)
+
+
+def unknown_mounts(error: OSError) -> Finding:
+    """The kernel does not say what is mounted where: a snap is told only with the interface for that."""
+    snap = os.environ.get(SNAP_VARIABLE)
+    mend = f"To have it looked at: snap connect {snap}:mount-observe" if snap else "Run doctor as root"
+    found = f"what is mounted where can't be seen: {error.strerror}"
+    return note("file systems", found, "on network file systems changes by other hosts are not told", mend)
 
 
 def folder(

@@ -7,6 +7,7 @@ from immich_dbsync.errors import SettingsError
 from immich_dbsync.immich import api
 from immich_dbsync.immich.probe import Probe
 from immich_dbsync.service.accounts import Account
+from immich_dbsync.settings import name_in_use
 
 _SERVER, _SAME, _KEY = "server", "server and database", "API key"
 _SAME_WHY = "what one is asked to do would show in the other's tables only if they belong together"
@@ -21,11 +22,7 @@ async def server(probe: Probe, version: str | None) -> list[Finding]:
         await probe.ping()
         answered = await probe.version()
     except api.ApiError as error:
-        return [
-            wrong(
-                _SERVER, str(error), why, "Start Immich, or set server_url, or IMMICH_DBSYNC_SERVER_URL, without /api"
-            )
-        ]
+        return [wrong(_SERVER, str(error), why, f"Start Immich, or set {name_in_use('server_url')}, without /api")]
     found = [ok(_SERVER, f"Immich {answered} answers at {probe.address}", why)]
     if version is not None:
         found.append(same_version(answered, version))
@@ -47,9 +44,7 @@ def unreadable(error: SettingsError) -> Finding:
 def unusable(problems: Sequence[str], emails: Sequence[str], file: object) -> list[Finding]:
     """Keys that can't be used, by what was said of each; and what to do where there are none at all."""
     found = [
-        wrong(
-            _KEY, problem, _KEY_WHY, f"Take it out of {file or 'IMMICH_DBSYNC_API_KEYS'}; make another with users add"
-        )
+        wrong(_KEY, problem, _KEY_WHY, f"Take it out of {file or name_in_use('api_keys')}; make another with users add")
         for problem in problems
     ]
     if not found and not emails:

@@ -3,6 +3,7 @@
 import os
 import pwd
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -32,16 +33,24 @@ class Share:
 
 def configurations(folders: Iterable[Path]) -> list[Path]:
     """The configurations of those whose folders these are, of us, and in the usual places, as far as they are there."""
-    homes = {Path.home()}
+    homes: set[Path] = set()
+    with suppress(RuntimeError):  # a user without one
+        homes.add(Path.home())
     for folder in folders:
-        try:
+        with suppress(OSError, KeyError):
             homes.add(Path(pwd.getpwuid(folder.stat().st_uid).pw_dir))
-        except (OSError, KeyError):
-            continue
     places = [home / inside for home in sorted(homes) for inside in _IN_HOMES]
     places += [Path(folder) for folder in _ELSEWHERE]
     places += [Path(value) for name in _VARIABLES if (value := os.environ.get(name))]
-    return [file for place in dict.fromkeys(places) if (file := place / "config.xml").is_file()]
+    return [file for place in dict.fromkeys(places) if _is_file(file := place / "config.xml")]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is one; what may not even be looked at, as in somebody else's home, counts as missing."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def shares(file: Path) -> list[Share]:
@@ -55,7 +64,7 @@ def shares(file: Path) -> list[Share]:
     return [
         Share(
             element.get("label") or element.get("id") or "",
-            Path(element.get("path") or "").expanduser(),
+            Path(os.path.expanduser(element.get("path") or "")),  # noqa: PTH111  # leaves what is nobody's home
             element.get("type") or "sendreceive",
             element.findtext("paused") == "true",
             element.findtext("ignoreDelete") == "true",
@@ -78,7 +87,7 @@ def syncthing(files: Iterable[Path], roots: Iterable[Path]) -> Iterator[Finding]
             )
             continue
         for share in found:
-            path = share.path.resolve()
+            path = Path(os.path.realpath(share.path))  # also where links lead round in a circle
             for root in owned:
                 if path.is_relative_to(root) or root.is_relative_to(path):
                     yield from judged(share, path, root)

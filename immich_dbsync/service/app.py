@@ -15,6 +15,7 @@ from contextlib import suppress
 import asyncpg
 import structlog
 
+from immich_dbsync import __version__
 from immich_dbsync.core.backoff import Backoff
 from immich_dbsync.errors import DatabaseBusy, DatabaseUnreachable, DbsyncError
 from immich_dbsync.immich.api import Server
@@ -66,6 +67,7 @@ async def run(settings: Settings) -> None:
     faulthandler.enable()  # systemd's watchdog ends a service that hangs with SIGABRT: the log shows where it hung
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     notifier, state = Notifier(os.environ, os.getpid()), State()
+    log.info("service.started", version=__version__)
     async with exposed(settings.metrics_port, state):
         task = asyncio.ensure_future(_sessions(settings, stopping, notifier, state))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,7 +24,7 @@ from immich_dbsync.service import keyring
 from immich_dbsync.service.accounts import accounts
 from immich_dbsync.service.follow import Follows, follows
 from immich_dbsync.service.whom import find_owner
-from immich_dbsync.settings import Settings
+from immich_dbsync.settings import Settings, name_in_use
 from immich_dbsync.store.owners import Owners
 
 _NEEDED = frozenset({"asset.upload", "asset.delete"})  # without the third only edits are less well done
@@ -104,7 +104,7 @@ async def enrol(
 def _require_replaceable(settings: Settings, owner: Owner, before: str | None) -> None:
     if before is not None and before in settings.api_keys_in_variable():
         raise SettingsError(
-            f"The API key of {owner.email} stands in IMMICH_DBSYNC_API_KEYS, which goes before the file: take it out"
+            f"The API key of {owner.email} stands in {name_in_use('api_keys')}, which goes before the file: take it out"
             " there first."
         )
 

@@ -5,7 +5,7 @@ import errno
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,6 +16,9 @@ from immich_dbsync.errors import SettingsError
 from immich_dbsync.metrics import REGISTRY
 from immich_dbsync.model import OwnerId
 from immich_dbsync.service.session import Session
+from immich_dbsync.settings import name_in_use
+from immich_dbsync.store.holds import Concerns
+from immich_dbsync.wording import counted
 
 _ADDRESSES = ("127.0.0.1", "::1")
 _NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -46,12 +49,12 @@ class State:
             return self.line()
         if session.waits_for is not None:
             return f"waiting for Immich: {session.waits_for}"
-        if session.accounts and not session.syncs():
-            return "no user's folder is synced yet"
+        if missing := session.own() - {sync.owner for sync in session.syncs()}:
+            return f"the folders of {counted(len(missing), 'user')} are not synced"
         if behind := sum(not sync.looked for sync in session.syncs()):
-            return f"what happened before the start is still being looked at, of {behind} users"
+            return f"what happened before the start is still being looked at, of {counted(behind, 'user')}"
         unwell = sum(sync.parts.observer.unwell_now() for sync in session.syncs())
-        return f"the folders of {unwell} users are not well" if unwell else None
+        return f"the folders of {counted(unwell, 'user')} are not well" if unwell else None
 
 
 @dataclass(eq=False)
@@ -59,7 +62,7 @@ class _Gauges(Collector):
     """What is read off the service when somebody asks."""
 
     state: State
-    holds: dict[OwnerId, int] = field(default_factory=dict)
+    concerns: dict[OwnerId, Concerns] | None = None  # None where the database did not say
 
     def describe(self) -> Iterable[Metric]:
         """What ``collect`` yields, for whoever registers it."""
@@ -80,22 +83,29 @@ class _Gauges(Collector):
         if session is not None:
             gauge.add_metric([], session.silence())
         yield gauge
-        syncs = session.syncs() if session is not None else []
+        gauge = GaugeMetricFamily("immich_dbsync_unusable_keys", "API keys that are nobody's, or a deleted user's.")
+        if session is not None:
+            gauge.add_metric([], session.unusable_keys())
+        yield gauge
+        syncs = {sync.owner: sync for sync in session.syncs()} if session is not None else {}
         queues = GaugeMetricFamily("immich_dbsync_queue_files", "Files that wait.", labels=["owner", "queue"])
         healthy = GaugeMetricFamily(
             "immich_dbsync_root_healthy", "Whether a user's folder is the right one and whole.", labels=["owner"]
         )
-        for sync in syncs:
-            owner = str(sync.owner)
-            for name, length in sync.lengths().items():
-                queues.add_metric([owner, name], length)
-            healthy.add_metric([owner], not sync.parts.observer.unwell_now())
-        yield queues
-        yield healthy
         holds = GaugeMetricFamily("immich_dbsync_holds", "Holds that wait for a person.", labels=["owner"])
-        for sync in syncs:
-            holds.add_metric([str(sync.owner)], self.holds.get(sync.owner, 0))
-        yield holds
+        problems = GaugeMetricFamily(
+            "immich_dbsync_owner_problems", "What keeps a user's sync waiting, as status says it.", labels=["owner"]
+        )
+        for owner in sorted(session.own()) if session is not None else []:
+            sync = syncs.get(owner)  # none where the folder is missing or not the right one
+            healthy.add_metric([str(owner)], sync is not None and not sync.parts.observer.unwell_now())
+            for name, length in sync.lengths().items() if sync is not None else []:
+                queues.add_metric([str(owner), name], length)
+            if self.concerns is not None:
+                theirs = self.concerns.get(owner, Concerns())
+                holds.add_metric([str(owner)], theirs.holds)
+                problems.add_metric([str(owner)], theirs.problems)
+        yield from (queues, healthy, holds, problems)
 
 
 @asynccontextmanager
@@ -120,7 +130,7 @@ async def exposed(port: int, state: State) -> AsyncIterator[None]:
                     continue
                 raise SettingsError(
                     f"Port {port} of {address} can't be had for the metrics: {error.strerror}. Set"
-                    " IMMICH_DBSYNC_METRICS_PORT to a free one, or leave it out."
+                    f" {name_in_use('metrics_port')} to a free one, or leave it out."
                 ) from error
         yield
     finally:
@@ -132,11 +142,11 @@ def _app(gauges: _Gauges) -> web.Application:
     app = web.Application(middlewares=[_only_from_here])
 
     async def metrics(_: web.Request) -> web.Response:
-        gauges.holds = {}
+        gauges.concerns = None
         if (session := gauges.state.session) is not None:
             with suppress(Exception):  # the rest is told all the same
                 async with asyncio.timeout(_ANSWER_S):
-                    gauges.holds = await session.holds_waiting()
+                    gauges.concerns = await session.concerns()
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(_: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ from immich_dbsync.service.accounts import Account, accounts
 from immich_dbsync.service.follow import FOLLOW_S, LOOK_S, Follows, follows
 from immich_dbsync.service.listener import lock_key
 from immich_dbsync.service.whom import find_owner
-from immich_dbsync.settings import Settings
+from immich_dbsync.settings import Settings, name_in_use
 from immich_dbsync.store.owners import Owners
 from immich_dbsync.store.state import installed, installed_or, owner_states
 
@@ -52,7 +52,7 @@ async def leaving(connection: "asyncpg.Connection[asyncpg.Record]", settings: Se
             found.append(Account(whose, key))
     if any(account.key in settings.api_keys_in_variable() for account in found):
         raise SettingsError(
-            f"The API key of {owner.email} stands in IMMICH_DBSYNC_API_KEYS: take it out there, restart the service,"
+            f"The API key of {owner.email} stands in {name_in_use('api_keys')}: take it out there, restart the service,"
             f" and try again. To stop it for a while: immich-dbsync users pause {owner.email}"
         )
     state = states.get(owner.id)

@@ -13,6 +13,7 @@ import asyncpg
 from immich_dbsync import sql
 from immich_dbsync.errors import DatabaseRightMissing, DatabaseUnreachable, LoginRefused, SettingsError
 from immich_dbsync.model import OwnerId
+from immich_dbsync.settings import name_in_use
 from immich_dbsync.store import channel
 from immich_dbsync.store.connection import Connection
 
@@ -144,7 +145,7 @@ async def connect(url: str, application_name: str, **settings: str) -> "asyncpg.
     except (*LOST, OSError) as error:
         raise DatabaseUnreachable(
             f"PostgreSQL does not answer at {_place(url)}: {reason(error)}. Is it running, is the address right"
-            " (IMMICH_DBSYNC_DATABASE_URL, or Immich's DB_URL or DB_HOSTNAME)?"
+            f" ({name_in_use('database_url')}, or Immich's DB_URL or DB_HOSTNAME)?"
         ) from error
     except asyncpg.PostgresError as error:
         raise LoginRefused(

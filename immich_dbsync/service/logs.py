@@ -17,7 +17,8 @@ def _printable(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.
         if isinstance(value, bytes):
             event[key] = printable(value)
         elif isinstance(value, str) and not value.isprintable():
-            event[key] = printable(value.encode("utf-8", "surrogatepass"))
+            lines = value.split("\n") if key == "exception" else [value]  # a traceback keeps its lines
+            event[key] = "\n".join(printable(line.encode("utf-8", "surrogatepass")) for line in lines)
     return event
 
 

@@ -30,6 +30,11 @@ class Roster:
         self._file: object = None  # what the file of keys was like when it was read
         self._found: list[Account] = []
 
+    @property
+    def unusable(self) -> int:
+        """How many keys could not be used when they were read last."""
+        return len(self._unusable)
+
     async def read(self, *, first: bool = False) -> list[Account]:
         """Whom to sync now. Keys that can't be used are logged.
 

@@ -308,7 +308,7 @@ class Rounds:
                 self._summary = (self._began, tally)
             sync.known.unfamiliar = None
         await sync.store.set_scanned(sync.owner, counts, sync.parts.rules.digest if decided else None)
-        log.info("scan.finished", owner=str(sync.owner), **counts)
+        log.info("scan.finished", owner=str(sync.owner), counts=counts)
 
     def reported(self) -> bool:
         """Whether every full scan that was made has been worked off and written down."""
@@ -320,4 +320,4 @@ class Rounds:
         left = {reason.value: count for reason, count in tally.left_alone.items()}
         left |= {why.value: count for why, count in Counter(sync.dispatch.left.values()).items()}
         summary = await sync.store.set_summary(sync.owner, since, {"files": tally.files, "left_alone": left})
-        log.info("scan.summary", owner=str(sync.owner), **summary)
+        log.info("scan.summary", owner=str(sync.owner), counts=summary)

@@ -38,9 +38,10 @@ from immich_dbsync.service.rounds import Rounds, catch_up, foreign_root
 from immich_dbsync.service.rules import Rules, rules_of
 from immich_dbsync.service.workers import Workers
 from immich_dbsync.settings import Settings
-from immich_dbsync.store.holds import Holds
+from immich_dbsync.store.holds import Concerns, Holds
 from immich_dbsync.store.owners import Owners
 from immich_dbsync.store.records import OwnerRow, Store
+from immich_dbsync.wording import counted
 
 log = structlog.get_logger()
 
@@ -72,7 +73,8 @@ class Session:
         self._gate = Gate(server)
         self._slots = asyncio.Semaphore(settings.uploads)
         self._syncs: dict[OwnerId, OwnerSync] = {}
-        self.accounts = 0  # that are to be synced
+        self._wanted: frozenset[OwnerId] = frozenset()  # whose keys are set, and who are not paused
+        self._elsewhere: set[OwnerId] = set()  # of these: whom another instance syncs
         self._drains: dict[OwnerId, Drain] = {}
 
     async def prepare(self, *, first: bool) -> list[Account]:
@@ -81,7 +83,7 @@ class Session:
         In the first session what makes any sync impossible is raised: KeyRefused, RootUnusable. Later it is waited for.
         """
         found = await self._roster.read(first=first)
-        self.accounts = len(found)
+        self._wanted = _owners(found)
         if first:
             self._require_a_root(found)
         return found
@@ -95,15 +97,19 @@ class Session:
                 await crew.become(found)
                 await self._roster.changed()
                 found = await self._roster.read()
-                self.accounts = len(found)
+                self._wanted = _owners(found)
 
     def line(self) -> str:
         """How it goes, in a few words for one line."""
         syncs = self._syncs.values()
-        line = f"syncing {len(syncs)} of {self.accounts} users"
+        line = f"syncing {len(syncs)} of {counted(len(self._wanted), 'user')}"
         if backlog := sum(sync.queues.backlog() for sync in syncs):
             line += f", {backlog} files to read or send"
         return line if self._gate.reason is None else f"{line}; waiting for Immich: {self._gate.reason}"
+
+    def unusable_keys(self) -> int:
+        """How many of the API keys that are set can't be used, because they are nobody's, or a deleted user's."""
+        return self._roster.unusable
 
     @property
     def waits_for(self) -> str | None:
@@ -118,9 +124,13 @@ class Session:
         """Seconds since the database connection was last known to be alive."""
         return time.monotonic() - self._listener.alive_at
 
-    async def holds_waiting(self) -> dict[OwnerId, int]:
-        """How many holds of each owner wait for a person; owners without one are left out."""
-        return await self._holds.waiting()
+    def own(self) -> frozenset[OwnerId]:
+        """Whom this instance is to sync, be they synced now or not: all but whom another one syncs."""
+        return self._wanted - self._elsewhere
+
+    async def concerns(self) -> dict[OwnerId, Concerns]:
+        """What waits for a person, of every owner who was ever synced."""
+        return await self._holds.concerns()
 
     def continued(self) -> None:
         """The process was stopped and goes on: the kernel may have dropped events of files meanwhile."""
@@ -197,25 +207,17 @@ class Session:
         path = self._settings.require_sync_root() / str(owner)
         told: str | None = None
         while True:
-            reason, mine = "", False
-            try:
-                with Root(path) as root:
-                    await self._check_marker(owner, root)
-                    mine = await self._listener.lock(owner)
-                    if mine:
-                        told = None
-                        await self._sync(account, root)
-            except* (RootUnusable, RootLost, QuarantineUnsafe) as errors:
-                reason = _sentence(errors, path)
-            except* _DATABASE as errors:
-                # A statement that takes too long is one as well, but has no number; a file system's has.
-                if errors.split(lambda error: isinstance(error, TimeoutError) and error.errno is not None)[1]:
-                    raise
-                reason = _failed(errors, owner, path)
-            except* _CONFINED as errors:
-                reason = _failed(errors, owner, path)
+            reason, mine = await self._sync_until_it_fails(account, path)
             if over.is_set():
                 return
+            # Unless another instance syncs this owner, which may have the folder, `status` is told.
+            ours = mine or (bool(reason) and await self._listener.lock(owner))
+            if ours:
+                self._elsewhere.discard(owner)
+            else:
+                self._elsewhere.add(owner)
+            if mine:
+                told = None  # it went well for a while
             if not reason:
                 reason = "another instance syncs this owner"
                 if reason != told:
@@ -226,12 +228,34 @@ class Session:
             if reason != told:
                 log.error("root.unusable", owner=str(owner), reason=reason)
                 told = reason
-            # Told to `status`, unless another instance syncs this owner: it may have the folder.
-            if mine or await self._listener.lock(owner):
+            if ours:
                 await self._store.register_owner(owner)
                 await self._store.set_problem(owner, "root", reason)
                 await self._listener.unlock(owner)
             await asyncio.sleep(_ROOT_RETRY_S)
+
+    async def _sync_until_it_fails(self, account: Account, path: Path) -> tuple[str, bool]:
+        """Why it failed, empty where another instance syncs this owner; and whether it was this one's to sync."""
+        owner, mine = account.owner.id, False
+        try:
+            with Root(path) as root:
+                await self._check_marker(owner, root)
+                mine = await self._listener.lock(owner)
+                if mine:
+                    self._elsewhere.discard(owner)
+                    await self._sync(account, root)
+        except* (RootUnusable, RootLost, QuarantineUnsafe) as errors:
+            reason = _sentence(errors, path)
+        except* _DATABASE as errors:
+            # A statement that takes too long is one as well, but has no number; a file system's has.
+            if errors.split(lambda error: isinstance(error, TimeoutError) and error.errno is not None)[1]:
+                raise
+            reason = _failed(errors, owner, path)
+        except* _CONFINED as errors:
+            reason = _failed(errors, owner, path)
+        else:
+            reason = ""
+        return reason, mine
 
     async def _check_marker(self, owner: OwnerId, root: Root) -> None:
         """Raise RootUnusable for a folder that is not the one that was synced before, on this host or another."""
@@ -313,6 +337,10 @@ class Session:
         finally:
             hashers.shutdown(wait=False, cancel_futures=True)
             del self._syncs[owner], self._drains[owner]
+
+
+def _owners(found: Sequence[Account]) -> frozenset[OwnerId]:
+    return frozenset(account.owner.id for account in found)
 
 
 def unfamiliar(row: OwnerRow | None, rules: Rules) -> Why | None:

@@ -116,7 +116,7 @@ async def _trash(sync: OwnerSync, unwanted: dict[AssetId, Sent]) -> None:
     await sync.store.remember(sync.owner, [Deed("trash", why, unwanted[asset].path, asset) for asset in done])
     for asset in done:
         path = unwanted[asset].path
-        log.info("asset.changed", action="trash", owner=str(sync.owner), path=path, asset=str(asset), why=why)
+        log.info("asset.trashed", owner=str(sync.owner), path=path, asset=str(asset), why=why)
     await sync.look_after_trash(done)
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from immich_dbsync.core.names import valid_path
-from immich_dbsync.errors import KeyRefused, NoSuchUser, RootUnusable, did_you_mean
+from immich_dbsync.errors import KeyRefused, NoSuchUser, RootUnusable
 from immich_dbsync.immich.library import Owner
 from immich_dbsync.service.accounts import Account
+from immich_dbsync.wording import did_you_mean
 
 _TOLD = 10  # users named in a complaint
 

@@ -15,6 +15,7 @@ from immich_dbsync.core.view import View
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import is_racy
 from immich_dbsync.immich import api
+from immich_dbsync.metrics import TRASH
 from immich_dbsync.model import AssetId, Direction, Record, RelPath, Status
 from immich_dbsync.service import uploads
 from immich_dbsync.service.hashing import WORKERS, Hashing
@@ -185,13 +186,17 @@ class Workers:
         if refused := gone.keys() - {*done}:
             await sync.store.end_requests(sync.owner, refused)
         await sync.store.drop(sync.owner, [path for asset in done for path in gone[asset]], tied_to=done)
-        why = "the file was deleted from the folder"
-        await self._note("trash", why, [(path, asset) for asset in done for path in gone[asset]])
+        why, what = "the file was deleted from the folder", [(path, asset) for asset in done for path in gone[asset]]
+        await self._remember("trash", why, what)
+        for path, asset in what:
+            log.info("asset.trashed", owner=str(sync.owner), path=path, asset=str(asset), why=why)
         sync.guard.note(
             Direction.FOLDER, [p for a in actions if a.asset_id in done and not a.approved for p in a.paths]
         )
-        for path in (path for asset in done for path in gone[asset]):
-            sync.known.gone_since.pop(path, None)
+        now = time.monotonic()
+        for path, _ in what:
+            if (since := sync.known.gone_since.pop(path, None)) is not None:
+                TRASH.observe(now - since)
         return done
 
     async def _restore(self, view: View, actions: Sequence[Restore]) -> list[AssetId]:
@@ -210,7 +215,10 @@ class Workers:
         await sync.store.end_requests(sync.owner, done)
         back = [action for action in actions if action.asset_id in done]
         await sync.tie_restored(view, back)
-        await self._note("restore", "the picture came back to the folder", [(a.path, a.asset_id) for a in back])
+        why, what = "the picture came back to the folder", [(action.path, action.asset_id) for action in back]
+        await self._remember("restore", why, what)
+        for path, asset in what:
+            log.info("asset.restored", owner=str(sync.owner), path=path, asset=str(asset), why=why)
         return done
 
     async def _send(self, request: KeyedRequest, ids: Sequence[AssetId]) -> list[AssetId]:
@@ -221,11 +229,8 @@ class Workers:
             done += [asset for asset in batch if asset not in refused]
         return done
 
-    async def _note(self, action: str, why: str, what: Sequence[tuple[RelPath, AssetId]]) -> None:
-        sync = self._sync
-        await sync.store.remember(sync.owner, [Deed(action, why, path, asset) for path, asset in what])
-        for path, asset in what:
-            log.info("asset.changed", action=action, owner=str(sync.owner), path=path, asset=str(asset), why=why)
+    async def _remember(self, action: str, why: str, what: Sequence[tuple[RelPath, AssetId]]) -> None:
+        await self._sync.store.remember(self._sync.owner, [Deed(action, why, path, asset) for path, asset in what])
 
     # --- what may go wrong ---
 

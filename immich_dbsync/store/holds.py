@@ -44,6 +44,14 @@ class HeldFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Concerns:
+    """How much of one owner waits for a person: ``holds``, and ``problems`` that `status` names."""
+
+    holds: int = 0
+    problems: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """What a command asks: ``resync`` with its arguments, or that decided holds be carried out."""
 
@@ -117,9 +125,10 @@ class Holds:
         """The holds that are not ended, oldest first."""
         return [_hold(row) for row in await self._fetch("holds", owner)]
 
-    async def waiting(self) -> dict[OwnerId, int]:
-        """How many holds of each owner wait for a person; owners without one are left out."""
-        return {OwnerId(row["owner_id"]): row["count"] for row in await self._fetch("holds_waiting")}
+    async def concerns(self) -> dict[OwnerId, Concerns]:
+        """What waits for a person, of every owner who was ever synced."""
+        rows = await self._fetch("concerns")
+        return {OwnerId(row["owner_id"]): Concerns(row["holds"], row["problems"]) for row in rows}
 
     async def files(self, hold: int, limit: int) -> list[HeldFile]:
         """Up to ``limit`` files that belong to the hold, by path."""

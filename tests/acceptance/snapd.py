@@ -117,6 +117,11 @@ class Snapd:
         """``snap set`` of any options."""
         await asyncio.to_thread(self._set, self.options() | _hyphens(options))
 
+    async def disable(self, daemon: str) -> None:
+        """``snap stop --disable``."""
+        self.daemons[daemon].enabled = False
+        await asyncio.to_thread(self.daemons[daemon].stop)
+
     async def run(self, app: str, *arguments: str) -> Ended:
         """Run an application of the snap, as root."""
         return await asyncio.to_thread(self._run, app, *arguments)

@@ -157,6 +157,13 @@ async def test_a_snap_of_its_own_from_install_to_remove(stage: Stage, tmp_path: 
         ended = await snap.run("service")
         assert (ended.code, "snap set immich-dbsync dbsync.enabled=true" in ended.err) == (0, True)
 
+        assert "Usage: immich-dbsync " in (await snap.run("immich-dbsync", "--help")).out
+
+        # Alone, `doctor` says what to type, in the words of the snap.
+        said = (await snap.run("immich-dbsync", "doctor")).out
+        assert "Set it with: snap set immich-dbsync dbsync.database-url=postgresql://" in said
+        assert "immich-dbsync.toml" not in said
+
         # Built for another Python than its base has, it says so.
         packages = snap.snap / "lib" / "immich-dbsync" / interpreter().name
         other = packages.rename(packages.with_name("python3.99"))
@@ -170,9 +177,11 @@ async def test_a_snap_of_its_own_from_install_to_remove(stage: Stage, tmp_path: 
             assert "dbsync" not in snap.options()
         assert not service.running()
 
-        # Set up as a person does it, and run.
+        # Set up as a person does it, and run. The mode that somebody gave the sync root stays.
+        (snap.common / "sync").chmod(0o2775)
         await snap.set(database_url=stage.database_url, server_url=stage.immich.url, move_grace=0.5)
         assert not service.running()
+        assert (snap.common / "sync").stat().st_mode & 0o7777 == 0o2775
         assert (await snap.run("immich-dbsync", "users", "add", "ada@example.org")).code == 0
         folder = snap.common / "sync" / str(stage.user)
         put(folder, "Camera/1.png", picture(1))
@@ -188,14 +197,21 @@ async def test_a_snap_of_its_own_from_install_to_remove(stage: Stage, tmp_path: 
         assert service.starts == 1
         await snap.set(move_grace=0.1)
         assert service.starts == 2
-        with pytest.raises(Refused, match="IMMICH_DBSYNC_MOVE_GRACE"):
+        with pytest.raises(Refused, match=r"dbsync\.move-grace"):
             await snap.set(move_grace="soon")
         assert service.running()
         assert service.starts == 2
 
+        # Stopped for good by hand, it is enabled again by whatever is set next.
+        await snap.disable("service")
+        assert not service.running()
+        await snap.set(enabled=True)
+        assert service.running()
+        assert service.starts == 3
+
         # A newer revision goes on where the older one was.
         await snap.refresh(file)
-        assert service.starts == 3
+        assert service.starts == 4
         put(folder, "Camera/2.png", picture(2))
         await uploaded(stage, 2, service)
         assert f"SNAP={snap.home}/snap/immich-dbsync/2\0" in environment_of(service)
@@ -219,17 +235,17 @@ async def test_a_snap_of_its_own_from_install_to_remove(stage: Stage, tmp_path: 
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"move_grace": "soon"}, "A setting makes no sense: IMMICH_DBSYNC_MOVE_GRACE: Input should be a valid number"),
+    ({"move_grace": "soon"}, r"A setting makes no sense: dbsync\.move-grace: Input should be a valid number"),
     ({"mvoe_grace": 20}, r"There is no option dbsync\.mvoe-grace\. Did you mean dbsync\.move-grace\?"),
-    ({"enabled": True}, "No database is set"),
+    ({"enabled": True}, r"No database is set\. Set it with: snap set immich-dbsync dbsync\.database-url=postgresql://"),
 ]
 OTHERS: list[tuple[dict[str, Any], str]] = [
-    ({"uploads": 99}, "IMMICH_DBSYNC_UPLOADS: Input should be less than or equal to 32"),
-    ({"database-url": "mysql://localhost"}, "IMMICH_DBSYNC_DATABASE_URL must begin with postgresql://"),
-    ({"sync-root": "photos"}, "IMMICH_DBSYNC_SYNC_ROOT must be an absolute path, not 'photos'"),
+    ({"uploads": 99}, r"dbsync\.uploads: Input should be less than or equal to 32"),
+    ({"database-url": "mysql://localhost"}, "The database URL must begin with postgresql://"),
+    ({"sync-root": "photos"}, r"dbsync\.sync-root must be an absolute path, not 'photos'"),
     ({"policies": "Camera"}, "write folder=policy"),
     ({"enabled": "yes"}, r"dbsync\.enabled is true or false, not 'yes'"),
-    ({"enabled": True, "database-url": "postgresql://postgres@127.0.0.1/immich"}, "No API key is set"),
+    ({"enabled": True, "database-url": "postgresql://postgres@127.0.0.1/immich"}, r"set dbsync\.api-keys\."),
 ]
 
 
@@ -237,9 +253,8 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
 def test_what_the_hook_asks_refuses_all_that_makes_no_sense(
     options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    env = environment({"DBSYNC_OPTIONS": json.dumps({"dbsync": options}), "SNAP_COMMON": str(tmp_path)})
-    if "database-url" in options:
-        env["IMMICH_DBSYNC_SYNC_ROOT"] = str(tmp_path)
+    snap = {"SNAP_INSTANCE_NAME": "immich-dbsync", "SNAP_COMMON": str(tmp_path)}
+    env = environment({"DBSYNC_OPTIONS": json.dumps({"dbsync": options}), **snap})
     assert re.search(message, execute("snap-check", env=env, module="immich_dbsync.cli.snapped").complaint(3))
 
 
@@ -334,6 +349,26 @@ async def test_the_part_for_immich_distribution_runs_inside_of_it(
             assert service.starts == 2
             await snap.set_others(dbsync={"delete-threshold": 7})
             assert not service.running()  # `enabled` was unset with all the rest
+
+
+async def test_a_snap_that_was_never_set_up_is_removed_without_a_word(ours: tuple[Path, Path], tmp_path: Path) -> None:
+    async with installed(ours[0], tmp_path / "system", [interpreter().parent]) as snap:
+        assert await snap.remove() == ""
+
+
+async def test_removed_while_the_database_is_away_the_hook_fails_and_says_what_stays(
+    ours: tuple[Path, Path], tmp_path: Path
+) -> None:
+    async with installed(ours[0], tmp_path / "system", [interpreter().parent]) as snap:
+        await snap.set(database_url="postgresql://postgres@127.0.0.1:1/immich")
+        with pytest.raises(Refused, match=r"does not answer(.|\n)*The schema immich_dbsync_v1 may still be"):
+            await snap.remove()
+
+
+def test_the_service_may_listen_for_the_metrics() -> None:
+    for project, service in ((OURS, "service"), (THEIRS, "dbsync-service")):
+        apps = yaml.safe_load((project / "snapcraft.yaml").read_text())["apps"]
+        assert {"network", "network-bind"} <= {*apps[service]["plugs"]}
 
 
 # --- what both are made of ---

@@ -5,8 +5,12 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from immich_dbsync.metrics import EVENTS
+
 ROOT = Path(__file__).resolve().parents[2]
 _ROW = re.compile(r"^\| `([a-z_.]+)` \| (\w+) \| .+ \| (.*)\|$", re.MULTILINE)
+
+_WRITTEN = {"exc_info": "exception"}  # fields that are called otherwise in the log
 
 
 def logged() -> dict[str, tuple[set[str], set[str]]]:
@@ -21,7 +25,8 @@ def logged() -> dict[str, tuple[set[str], set[str]]]:
                     keywords=fields,
                 ):
                     found[event][0].add(level)
-                    found[event][1].update(field.arg for field in fields if field.arg is not None)
+                    assert all(field.arg for field in fields), f"{event}: its fields are to be read off the source"
+                    found[event][1].update(_WRITTEN.get(str(field.arg), str(field.arg)) for field in fields)
     return found
 
 
@@ -29,6 +34,10 @@ def test_every_event_is_there_with_its_level_and_fields() -> None:
     text = (ROOT / "docs" / "logging.md").read_text(encoding="utf-8")
     said = {event: ({level}, {*re.findall(r"`(\w+)`", fields)}) for event, level, fields in _ROW.findall(text)}
     assert said == logged()
+
+
+def test_every_warning_and_error_is_counted_from_nought() -> None:
+    assert {*EVENTS} == {event for event, (levels, _) in logged().items() if levels & {"warning", "error"}}
 
 
 def test_every_call_names_its_event() -> None:

@@ -13,6 +13,7 @@ _LABELS = {  # of what is read off the service when somebody asks
     "immich_dbsync_queue_files": {"owner", "queue"},
     "immich_dbsync_holds": {"owner"},
     "immich_dbsync_root_healthy": {"owner"},
+    "immich_dbsync_owner_problems": {"owner"},
 }
 _SUFFIX = {"counter": "_total", "info": "_info"}
 

@@ -83,4 +83,23 @@ logging.getLogger("asyncpg.pool").error("not shown")
     event = json.loads(line)
     assert (event["event"], event["level"], event["library"]) == ("library.failed", "error", "aiohttp.server")
     assert event["reason"] == "Error handling a\\nb"
-    assert "ZeroDivisionError" in event["exception"]
+    assert event["exception"].startswith("Traceback")
+    assert event["exception"].splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_a_traceback_keeps_its_lines_and_nothing_in_it_is_raw() -> None:
+    program = r"""
+from immich_dbsync.service import logs
+import structlog
+logs.configure("console", "info")
+try:
+    raise ValueError("odd \x1b[31m name")
+except ValueError as error:
+    structlog.get_logger().error("owner.failed", exc_info=error)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, env={**os.environ, "NO_COLOR": "1"}
+    )
+    lines = ended.stderr.decode().splitlines()
+    assert "Traceback (most recent call last):" in lines
+    assert lines[-1] == "ValueError: odd \\x1b[31m name"

@@ -15,7 +15,7 @@ def document(**options: object) -> str:
     return json.dumps({"dbsync": {name.replace("_", "-"): value for name, value in options.items()}}, indent="\t")
 
 
-@pytest.mark.parametrize("nothing", ["", "{}", '{"dbsync": ""}', '{"dbsync": null}', '{"dbsync": {}}'])
+@pytest.mark.parametrize("nothing", ["", "{}", '{"dbsync": null}', '{"dbsync": {}}'])
 def test_without_options_there_are_no_settings_and_no_service(nothing: str) -> None:
     assert parse(nothing) == ({}, False)
 
@@ -51,6 +51,8 @@ def test_every_setting_is_an_option_by_its_name_with_hyphens_and_null_is_none() 
         (document(db_hostname="x"), "no option"),  # those are Immich's own
         (document(config="x"), "no option"),
         ('{"dbsync": "on"}', "is a group of options"),
+        ('{"dbsync": ""}', "is a group of options"),
+        ('{"dbsync": false}', "is a group of options"),
         ('{"dbsync": 1}', "is a group of options"),
         (document(enabled="true"), "is true or false, not 'true'"),
         (document(enabled=1), "is true or false"),
@@ -65,9 +67,10 @@ def test_what_is_no_option_is_refused(found: str, message: str) -> None:
 
 
 def test_options_go_over_the_environment_and_the_snaps_own_file_of_keys_is_found(tmp_path: Path) -> None:
-    environment = {"SNAP_COMMON": str(tmp_path), "IMMICH_DBSYNC_UPLOADS": "1", "DB_HOSTNAME": "db"}
+    snap = {"SNAP_COMMON": str(tmp_path), "SNAP_INSTANCE_NAME": "immich-dbsync", "DB_HOSTNAME": "db"}
+    environment = {**snap, "IMMICH_DBSYNC_UPLOADS": "1"}
     apply({"IMMICH_DBSYNC_UPLOADS": "2"}, environment)
-    assert environment == {"SNAP_COMMON": str(tmp_path), "IMMICH_DBSYNC_UPLOADS": "2", "DB_HOSTNAME": "db"}
+    assert environment == {**snap, "DBSYNC_SNAP": "immich-dbsync", "IMMICH_DBSYNC_UPLOADS": "2"}
     keys = tmp_path / "dbsync" / "api-keys"
     keys.parent.mkdir()
     keys.touch()
