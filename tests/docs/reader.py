@@ -11,32 +11,41 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from immich_dbsync.cli import snapped
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage
 from tests.acceptance.commands import PROGRAM, Ended, Service, command, environment, on_terminal, put
+from tests.acls import grant
 from tests.docs.blocks import OURS, Block, commands
 from tests.waiting import until
 
-RUN = frozenset({"chmod", "cp", "find", "ls", "mkdir", "rm"})
+RUN = frozenset({"chmod", "cp", "find", "install", "ls", "mkdir", "mv", "rm"})
 """Programs that are run, on files of the world alone."""
 
-INTERPRETED = frozenset({"snap", "systemctl"})
-"""Programs that are played: their options become settings, and the service starts and stops."""
+INTERPRETED = frozenset({"setfacl", "snap", "systemctl"})
+"""Programs that are played: options become settings, the service starts and stops, lists are set as setfacl would."""
 
-NOT_RUN = frozenset(
+INSTALLING = frozenset({"python3", "/opt/immich-dbsync/bin/pip", "ln"})
+"""Programs that install from this checkout. It takes a quarter of a minute: test_installing.py has them run once."""
+
+NOT_RUN: MappingProxyType[str, str] = MappingProxyType(
     {
-        # They install, from this checkout or from elsewhere; test_wheel.py and test_snap.py do.
-        *("python3", "/opt/immich-dbsync/bin/pip", "ln", "make"),
-        # They are about this machine, other users of it, or a terminal that is left open.
-        *("cd", "chown", "docker", "export", "journalctl", "mv", "setfacl", "sysctl", "timedatectl"),
-        ".venv/bin/python",  # our own tests
+        "docker": "it would need an Immich in containers",
+        "journalctl": "the journal is this machine's",
+        "make": "its verbs are whole test runs, the demo, or a snap; it says what it would do",
+        "sysctl": "the limits are this machine's",
+        "timedatectl": "the clock is this machine's",
+        "export": "the values are for a server of one's own",
+        ".venv/bin/python": "our own tests",
     }
 )
-"""Programs that are not run, by their exact first word."""
+"""Programs that are not run, by their exact first word, and why. test_blocks.py looks at what can be told of them."""
+
+SOMEBODY = 1000
+"""The user by number whom the pages give folders to."""
 
 ADA = "ada@example.org"
 _PATH = re.compile(r"(?<![\w.:/*])/(?=(?:etc|mnt|opt|srv|usr|var)/)")
@@ -44,6 +53,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _URL = "postgresql://postgres:PASSWORD@127.0.0.1:5432/immich"
 _SERVERS = ("http://127.0.0.1:2283", "http://127.0.0.1:3001")
 _FINE = {0, 12}  # 12: something needs somebody, as it may
+_SNAPS = [f"var/snap/{snap}/common/sync" for snap in ("immich-dbsync", "immich-distribution")]  # their hooks make these
 _PICTURES = 12  # of a folder that is emptied, so that a hold waits
 
 
@@ -59,7 +69,15 @@ class Reader:
         self._service: Service | None = None
         self._trips = 0
         self._stack = ExitStack()
-        for folder in ("etc/systemd/system", "mnt/photos", "opt/immich-dbsync", "srv", "usr/local/bin", "here"):
+        for folder in (
+            "etc/systemd/system",
+            "mnt/photos",
+            "opt/immich-dbsync",
+            "srv",
+            "usr/local/bin",
+            "here",
+            *_SNAPS,
+        ):
             (self.world / folder).mkdir(parents=True)
         (self.world / "usr/local/bin/immich-dbsync").symlink_to(PROGRAM[0])
         (self.world / "etc/systemd/system/immich-dbsync.service").touch()
@@ -88,7 +106,9 @@ class Reader:
         text = text.replace(_URL, self.stage.database_url).replace("USER-ID", str(self.stage.user))
         for server in _SERVERS:
             text = text.replace(server, self.stage.immich.url)
-        text = text.replace("--folder-owner syncthing", f"--folder-owner {pwd.getpwuid(os.getuid()).pw_name}")
+        if os.geteuid() != 0:  # who is not root may give nothing to others
+            text = text.replace(f"{SOMEBODY}:{SOMEBODY}", f"{os.getuid()}:{os.getgid()}")
+            text = text.replace(f"-o {SOMEBODY} -g {SOMEBODY}", f"-o {os.getuid()} -g {os.getgid()}")
         return _PATH.sub(f"{self.world}/", text)
 
     async def do(self, block: Block) -> None:
@@ -118,7 +138,10 @@ class Reader:
 
     async def _line(self, line: str) -> None:
         first, *others = commands(line)
-        if any(words[0] in NOT_RUN for words in (first, *others)):
+        if words_not_run := {words[0] for words in (first, *others)} & {*NOT_RUN, *INSTALLING}:
+            assert len([first, *others]) == 1, (
+                f"{words_not_run} would keep the rest of this line from being run: {line}"
+            )
             return
         line = self.here_for(line)
         [[program, *words], *_] = commands(line)
@@ -169,14 +192,29 @@ class Reader:
                 document: object = True if value == "true" else False if value == "false" else value
                 settings, enabled = snapped.parse(json.dumps({"dbsync": {name: document}}))
                 self.settings |= settings
-                if enabled:
-                    await self.start()
+                if name == "enabled":
+                    await (self.start() if enabled else self.stop())
             case ("systemctl", "enable", "--now", _) | ("systemctl", "start", _):
                 await self.start()
             case ("systemctl", "disable", "--now", _) | ("systemctl", "stop", _):
                 await self.stop()
-            case _:
+            case ("setfacl", "--recursive", "--modify", entries, folder):
+                self._grant(entries, Path(folder))
+            case ("snap", "connect" | "get" | "install" | "logs" | "remove" | "unset", *_):
                 pass
+            case ("systemctl", "daemon-reload" | "status" | "show", *_):
+                pass
+            case _:
+                raise AssertionError(f"what does this do? {program} {shlex.join(words)}")
+
+    def _grant(self, entries: str, folder: Path) -> None:
+        """All rights to each who is named twice: for what is there, and for what comes."""
+        named = re.findall(r"(?:^|,)(d:)?u:(\w+):rwX(?=,|$)", entries)
+        assert len(named) == entries.count(",") + 1, entries
+        now, later = ({user for default, user in named if bool(default) is each} for each in (False, True))
+        assert now == later, entries
+        assert folder.is_relative_to(self.world)
+        grant(folder, *(int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid for user in now))
 
     async def _sql(self, text: str) -> None:
         grants = self.here / "grants.sql"
@@ -211,7 +249,8 @@ class Reader:
 
     @property
     def folder(self) -> Path:
-        return self.world / "srv" / "immich-sync" / str(self.stage.user)
+        root = self.settings.get("IMMICH_DBSYNC_SYNC_ROOT", self.world / "srv" / "immich-sync")
+        return Path(root) / str(self.stage.user)
 
     async def synced(self, count: int, *, below: str = "") -> None:
         """Wait until so many files, whose paths begin so, are tied to an asset."""

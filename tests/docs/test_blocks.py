@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Callable
 from configparser import ConfigParser
@@ -17,7 +19,7 @@ from immich_dbsync.settings import CONFIG_VARIABLE
 from tests.acceptance.commands import environment
 from tests.command_tree import tree
 from tests.docs.blocks import OURS, PAGES, ROOT, Block, blocks, commands
-from tests.docs.reader import INTERPRETED, NOT_RUN, RUN
+from tests.docs.reader import INSTALLING, INTERPRETED, NOT_RUN, RUN
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMMANDS = tree()
@@ -36,7 +38,92 @@ def test_every_command_is_one_that_is_known(block: Block) -> None:
     """A new one has to be sorted: is it run, or why not?"""
     for line in block.lines():
         for words in commands(line):
-            assert words[0] in {*OURS, *RUN, *INTERPRETED, *NOT_RUN}, line
+            assert words[0] in {*OURS, *RUN, *INTERPRETED, *INSTALLING, *NOT_RUN}, line
+
+
+@pytest.mark.parametrize("block", of("sh"), ids=str)
+def test_a_shell_understands_every_block(block: Block) -> None:
+    done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def _named(words: list[str]) -> list[str]:
+    """The options that are named, as a program's help has them."""
+    return [
+        word.partition("=")[0]
+        for word in words
+        if (word.startswith("-") and len(word) > 1 and word[1].isalpha()) or word.startswith("--")
+    ]
+
+
+def _in_its_help(words: list[str]) -> None:
+    """Where the program is here: that its help has each option, and the verb if it has verbs."""
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not here")
+    told = subprocess.run([words[0], "--help"], capture_output=True, text=True, check=False).stdout
+    verbs = words[1:2] if words[0] == "timedatectl" else []
+    for word in (*_named(words), *verbs):
+        assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", told), word
+
+
+def _limits(words: list[str]) -> None:
+    """That the kernel knows what is set."""
+    for word in words[1:]:
+        name, _, value = word.partition("=")
+        assert Path("/proc/sys", name.replace(".", "/")).is_file()
+        assert int(value) > 0
+
+
+def _dry(words: list[str]) -> None:
+    subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, check=True)
+
+
+def _exported(words: list[str]) -> None:
+    [(name, _)] = [word.split("=", 1) for word in words[1:]]
+    assert name in (ROOT / "tests" / "contract" / "conftest.py").read_text(encoding="utf-8")
+
+
+def _tests(words: list[str]) -> None:
+    assert words[1:3] == ["-m", "pytest"]
+    assert all((ROOT / word).exists() for word in words[3:] if word.startswith("tests/"))
+
+
+def _compose(words: list[str]) -> None:
+    assert words == ["docker", "compose", "up", "-d"]
+
+
+_LOOKED_AT: MappingProxyType[str, Callable[[list[str]], None]] = MappingProxyType(
+    {
+        "docker": _compose,
+        "journalctl": _in_its_help,
+        "timedatectl": _in_its_help,
+        "sysctl": _limits,
+        "make": _dry,
+        "export": _exported,
+        ".venv/bin/python": _tests,
+    }
+)
+
+
+def _not_run() -> list[tuple[str, list[str]]]:
+    return [
+        (str(block), words)
+        for block in of("sh")
+        for line in block.lines()
+        for words in commands(line)
+        if words[0] in NOT_RUN
+    ]
+
+
+@pytest.mark.parametrize(("where", "words"), _not_run())
+def test_what_is_not_run_is_looked_at(where: str, words: list[str]) -> None:
+    assert where
+    _LOOKED_AT[words[0]](words)
+
+
+def test_the_exceptions_are_few_and_needed() -> None:
+    assert {words[0] for _, words in _not_run()} == {*NOT_RUN} == {*_LOOKED_AT}
+    assert all(NOT_RUN.values())
 
 
 def _invocations() -> list[tuple[str, tuple[str, ...]]]:

@@ -1,5 +1,6 @@
 """The examples of README and docs are run: each page is followed from its first block to its last."""
 
+import os
 import re
 import signal
 import subprocess
@@ -14,10 +15,11 @@ from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage
 from tests.acceptance.commands import PROGRAM, command, environment, installed, put
 from tests.docs.blocks import OURS, PAGES, ROOT, Block, blocks, commands
-from tests.docs.reader import INTERPRETED, NOT_RUN, Reader
+from tests.docs.reader import INSTALLING, INTERPRETED, NOT_RUN, SOMEBODY, Reader
 from tests.waiting import until
 
 DOCS = ROOT / "docs"
+SNAP = DOCS / "snap.md"
 _END_S = 120.0
 STARTS = [DOCS / name for name in ("start-docker.md", "start-server.md", "start-snap.md")]
 
@@ -26,7 +28,7 @@ def _does_something(block: Block) -> bool:
     if block.language == "sql":
         return True
     lines = block.lines() if block.language == "sh" else []
-    return any(words[0] not in {*NOT_RUN, *INTERPRETED} for line in lines for words in commands(line))
+    return any(words[0] not in {*NOT_RUN, *INSTALLING, *INTERPRETED} for line in lines for words in commands(line))
 
 
 UNINSTALLING, MOVING = DOCS / "uninstalling.md", DOCS / "moving.md"
@@ -39,11 +41,9 @@ OTHERS = [page for page in PAGES if page not in {*STORIES, COMMANDS} and any(map
 async def test_a_page_for_beginners_ends_with_a_picture_in_immich(page: Path, stage: Stage) -> None:
     """From nothing, by what the page says alone."""
     with Reader(stage) as reader:
-        if page.name == "start-snap.md":  # what its configure hook makes, and its launcher sets
-            common = reader.world / "var/snap/immich-dbsync/common"
-            (common / "sync").mkdir(parents=True)
-            reader.settings["IMMICH_DBSYNC_SYNC_ROOT"] = str(common / "sync")
-            reader.settings["IMMICH_DBSYNC_API_KEYS_FILE"] = str(common / "api-keys")
+        root = reader.world / "srv/immich-sync"
+        if page.name == "start-snap.md":
+            root = in_snap(reader)
         for block in blocks(page):
             if block.language == "text":
                 assert reader.last is not None
@@ -59,6 +59,10 @@ async def test_a_page_for_beginners_ends_with_a_picture_in_immich(page: Path, st
         assert await stage.connection.fetchval("select count(*) from asset where status = 'active'") == 1
         assert reader.last is not None
         assert "Nothing needs to be mended." in reader.last.out
+        for rights in (block for block in blocks(SNAP) if page.name == "start-snap.md" and "setfacl" in block.text):
+            await reader.do(rights)
+        # Else Syncthing could not write there.
+        assert (root / str(stage.user) / "Camera").stat().st_uid == (SOMEBODY if os.geteuid() == 0 else os.getuid())
 
 
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.stem)
@@ -71,12 +75,28 @@ async def test_what_a_page_says_can_be_done(page: Path, stage: Stage) -> None:
                 await reader.do(block)
 
 
-async def test_who_uninstalls_finds_no_trace_afterwards(stage: Stage) -> None:
-    await stage.connection.execute("create role dbsync")
+def in_snap(reader: Reader, snap: str = "immich-dbsync") -> Path:
+    """What its configure hook makes and its launcher sets; the sync root."""
+    common = reader.world / "var/snap" / snap / "common"
+    (common / "dbsync").mkdir()
+    reader.settings["IMMICH_DBSYNC_SYNC_ROOT"] = str(common / "sync")
+    reader.settings["IMMICH_DBSYNC_API_KEYS_FILE"] = str(common / "dbsync" / "api-keys")
+    return common / "sync"
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["a server", "Immich Distribution"])
+async def test_who_uninstalls_finds_no_trace_afterwards(inside: bool, stage: Stage) -> None:
+    text = UNINSTALLING.read_text(encoding="utf-8")
+    apart = text.count("\n", 0, text.index("\n### In Immich Distribution\n"))
     with Reader(stage) as reader:
+        if inside:
+            in_snap(reader, "immich-distribution")
+        else:
+            await stage.connection.execute("create role dbsync")
         await reader.settle_in()
         for block in blocks(UNINSTALLING):
-            await reader.do(block)
+            if (inside and "users remove" in block.text) or inside == (block.line > apart):
+                await reader.do(block)
         left = """
             select nspname from pg_namespace where nspname like 'immich_dbsync%'
             union all select tgname from pg_trigger where tgname like 'immich_dbsync%'
@@ -84,7 +104,10 @@ async def test_who_uninstalls_finds_no_trace_afterwards(stage: Stage) -> None:
             union all select name from api_key
         """
         assert await stage.connection.fetch(left) == []
-        assert not [path for path in reader.world.rglob("*") if "dbsync" in path.name]
+        where = reader.world / ("var/snap/immich-distribution" if inside else "")
+        assert not [
+            path for path in where.rglob("*") if "dbsync" in path.name and "var/snap/immich-dbsync" not in str(path)
+        ]
 
 
 async def test_who_moves_from_the_old_feature_leaves_nothing_of_it(stage: Stage) -> None:
@@ -96,13 +119,22 @@ async def test_who_moves_from_the_old_feature_leaves_nothing_of_it(stage: Stage)
              for each row execute function log_assets_delete_audits()"""
     )
     with Reader(stage) as reader:
-        await reader.settle_in()
-        ended = await command("triggers", "verify", "--json", env=reader.environment())
-        assert len(ended.json["warnings"]) == 4
+        root = in_snap(reader)
+        reader.settings["IMMICH_DBSYNC_DATABASE_URL"] = stage.database_url
+        reader.settings["IMMICH_DBSYNC_SERVER_URL"] = str(stage.immich.url)
+        old = reader.world / "var/snap/immich-distribution/common/sync" / str(stage.user)
+        put(old, "Phone/IMG_0001.png", picture(0))
         for block in blocks(MOVING):
             await reader.do(block)
+            if "doctor" in block.text:
+                assert reader.last is not None
+                assert "older sync tool" in reader.last.out
+                assert all(name in reader.last.out for name in ("assets_filesync_lookup", "log_assets_delete_audits"))
         ended = await command("triggers", "verify", "--json", env=reader.environment())
         assert ended.json["warnings"] == []
+        await reader.synced(1, below="Phone")
+        assert (root / str(stage.user) / "Phone" / "IMG_0001.png").exists()
+        assert not old.exists()
 
 
 def test_the_demo_shows_what_the_readme_does() -> None:
