@@ -97,6 +97,18 @@ def test_the_exit_code_table_is_errors_py() -> None:
     assert all(meaning for _, _, meaning in table)
 
 
+def test_the_tables_and_triggers_told_of_are_those_of_the_schema() -> None:
+    schema = (ROOT / "sql" / "schema" / "v1.sql").read_text(encoding="utf-8")
+    page = ROOT / "docs" / "database.md"
+    told = [row[0].strip("`") for row in _table(page, "What is created")]
+    assert sorted(told) == sorted(re.findall(r"^create table immich_dbsync_v1\.(\w+)", schema, re.MULTILINE))
+    triggers = re.findall(r"^create or replace trigger (\w+)", schema, re.MULTILINE)
+    assert triggers
+    assert set(triggers) == set(
+        re.findall(r"^\| `(immich_dbsync_v1_\w+)`", _section(page, "What is created"), re.MULTILINE)
+    )
+
+
 def _check(line: str) -> None:
     """Follow the words down to a command or a group, then check that its options exist."""
     words = [word for word in line.split() if not word.startswith("--")]
