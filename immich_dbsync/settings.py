@@ -147,14 +147,16 @@ class Settings(BaseSettings):
         default=25,
         ge=0,
         validation_alias=_alias("hold_min"),
-        description="So many deletions from the folder at once never wait for a person.",
+        description="Up to this many deletions from the folder at once are carried out without asking, unless they"
+        " empty a folder of ten files or more.",
     )
     hold_fraction: FiniteFloat = Field(
         default=0.2,
         ge=0,
         le=1,
         validation_alias=_alias("hold_fraction"),
-        description="More deletions from the folder at once than this part of a user's files wait for a person.",
+        description="Deletions from the folder wait for a person if they are more than `hold_min` and more than this"
+        " share of the user's files.",
     )
     quarantine_retention: int = Field(
         default=30,
