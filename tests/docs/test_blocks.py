@@ -189,6 +189,9 @@ def _mermaid(block: Block) -> None:
         bare = re.sub(r"(\(\[|\{\{|\[|\{)\".*?\"(\]\)|\}\}|\]|\})", "", line)
         ends |= {end.strip() for end in re.split(r"--(?: \".*?\" --)?>|-\.->", bare)}
     assert ends == shown
+    table = re.findall(r"^\| (\d+) \|", block.page.read_text(encoding="utf-8"), re.MULTILINE)
+    told = {number for each in re.findall(r"\(([\d, ]+)\)", block.text) for number in each.split(", ")}
+    assert told == {*table}, "each row of the table has its place in the picture"
 
 
 _READERS: MappingProxyType[str, Callable[[Block], object]] = MappingProxyType(
