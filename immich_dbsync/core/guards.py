@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 from immich_dbsync.model import RelPath
 
@@ -39,11 +40,15 @@ FROM_IMMICH = Limits(100, 0.5)
 
 def large_folders(deleted: Iterable[RelPath]) -> list[bytes]:
     """Every folder, the root (``b""``) among them, with ``FOLDER_MIN`` deletions at or below it, in byte order."""
-    counts: Counter[bytes] = Counter()
-    for path in deleted:
-        folder: bytes = path
-        while b"/" in folder:
-            folder = folder.rpartition(b"/")[0]
-            counts[folder] += 1
-        counts[b""] += 1
+    counts: Counter[bytes] = Counter(path.rpartition(b"/")[0] for path in deleted)
+    # Each folder once, the longest first, so that all below it has been counted: paths may be thousands of names deep.
+    waiting = [(-len(folder), folder) for folder in counts]
+    heapify(waiting)
+    while waiting:
+        _, folder = heappop(waiting)
+        if folder:
+            above = folder.rpartition(b"/")[0]
+            if above not in counts:
+                heappush(waiting, (-len(above), above))
+            counts[above] += counts[folder]
     return sorted(folder for folder, count in counts.items() if count >= FOLDER_MIN)

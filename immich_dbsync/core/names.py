@@ -26,6 +26,7 @@ class LeftAlone(StrEnum):
 
 # Syncthing's partial downloads on Unix and on Windows; the partial downloads of Firefox and of Chromium.
 _TEMPORARY = re.compile(rb"(?:\.syncthing\..*\.tmp|~syncthing~.*\.tmp|.*\.part|.*\.crdownload)\Z", re.DOTALL)
+_VERDICTS = 4096  # folders of which is known whether they are excluded
 MARKED = b".~"  # what hidden files and Syncthing's partial downloads begin with; the others are no media by extension
 
 
@@ -55,6 +56,7 @@ class NameRules:
     exclude: tuple[str, ...] = ()
     _media: frozenset[bytes] = field(init=False, repr=False, compare=False)
     _sidecar: frozenset[bytes] = field(init=False, repr=False, compare=False)
+    _verdicts: dict[bytes, bool] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_media", frozenset(extension.encode() for extension in self.media))
@@ -95,8 +97,18 @@ class NameRules:
         """Whether the folder at this path, or one above it, is excluded."""
         if not self.exclude:
             return False
-        parts = path.split(b"/")
-        return any(self._excluded(part, b"/".join(parts[: depth + 1])) for depth, part in enumerate(parts))
+        # What was found of a folder goes for all below it: a path may be thousands of folders deep.
+        verdicts, unknown, known = self._verdicts, [], None
+        while path and (known := verdicts.get(path)) is None:
+            unknown.append(path)
+            path = path.rpartition(b"/")[0]
+        verdict = bool(known)
+        for folder in reversed(unknown):
+            verdict = verdict or self._excluded(folder.rpartition(b"/")[2], folder)
+            if len(verdicts) >= _VERDICTS:
+                verdicts.clear()
+            verdicts[folder] = verdict
+        return verdict
 
     def _excluded(self, name: bytes, path: bytes) -> bool:
         globs = _globs(self.exclude)

@@ -157,21 +157,6 @@ def _rename_by_link(source: int, name: bytes, target: int, new: bytes) -> None:
         os.unlink(name, dir_fd=source)
 
 
-def is_foreign_link(status: os.stat_result, root: os.stat_result) -> bool:
-    """Whether this may be a hard link to a file of somebody else than the root's owner, who can't read it.
-
-    Making one needs no right to read the file, so its content must not leave through us. ``root``: the root's status.
-    The other name may be gone by now; then it shows in what the root's owner may not read. Where root owns the root,
-    that can't be told, and nobody hostile is there.
-    """
-    if status.st_uid == root.st_uid:
-        return False
-    if status.st_nlink > 1:
-        return True
-    readable = status.st_mode & 0o004 or (status.st_gid == root.st_gid and status.st_mode & 0o040)
-    return root.st_uid != 0 and not readable
-
-
 def is_regular(status: os.stat_result) -> bool:
     """Whether this is an ordinary file."""
     return stat.S_ISREG(status.st_mode)

@@ -7,6 +7,7 @@
     Changed             the file is not the one that was recorded; it stays where it is
     OtherDevice         a mount point below the root (an OSError, EXDEV)
     QuarantineUnsafe    something was planted where our own folder should be; nothing was moved
+    QuarantineUnread    some of the quarantine can't be looked at; what is not seen there is not gone
 """
 
 import errno
@@ -57,4 +58,12 @@ class QuarantineUnsafe(Exception):
 
     def __init__(self, name: bytes) -> None:
         super().__init__(f"{name!r} in the quarantine is no plain folder: remove it, it was not made by immich-dbsync")
-        self.name = name
+
+
+class QuarantineUnread(QuarantineUnsafe):
+    """Some of the quarantine can't be looked at: what is not seen there must not be taken for gone."""
+
+    def __init__(self, path: bytes, error: OSError) -> None:
+        Exception.__init__(
+            self, f"{path!r} in the quarantine can't be looked at ({error.strerror}): nothing is decided before it can"
+        )

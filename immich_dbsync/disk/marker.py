@@ -96,15 +96,17 @@ def write_marker(root: Root, *, new: Callable[[], UUID] = uuid4) -> UUID:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, 0o600, dir_fd=state)
         try:
-            os.write(fd, f"{marker}\n".encode())
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        try:
+            try:
+                os.write(fd, f"{marker}\n".encode())
+                os.fsync(fd)
+            finally:
+                os.close(fd)
             rename_at(state, temporary, state, _MARKER)
-        except FileExistsError:  # another instance was quicker
+        except BaseException as error:  # no room, say: the next try makes another
             os.unlink(temporary, dir_fd=state)
-            return _read(state) or marker
+            if isinstance(error, FileExistsError):  # another instance was quicker
+                return _read(state) or marker
+            raise
         os.fsync(state)
         os.fsync(root.fd)
         return marker

@@ -1,20 +1,30 @@
-"""Moves one file that was looked at, and looks again afterwards. Never replaces, never follows, never destroys."""
+"""Moves one file that was looked at, and looks again afterwards. Never replaces, never follows, never destroys.
+
+Where rename does not reach, a file is copied, and the original set aside and unlinked. What a process that is killed
+meanwhile leaves behind bears names of its own, by which the next one finds it.
+"""
 
 import errno
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
 import xxhash
 
-from immich_dbsync.disk.at import NAME_MAX, pin, rename_at, stat_of, status_at
+from immich_dbsync.disk.at import NAME_MAX, is_regular, pin, rename_at, stat_of, status_at
 from immich_dbsync.disk.errors import Changed, NotTaken
 from immich_dbsync.disk.hashing import BLOCK, xxh3_of
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import Stat, Xxh3
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_COPY, _ASIDE = b".immich-dbsync-copy-", b".immich-dbsync-aside-"
+_LEFT = re.compile(rb"\.immich-dbsync-(copy|aside)-([0-9a-f]{12})-[0-9a-f]{16}(?:-(.+))?\Z", re.DOTALL)
+_ROOM = 190  # bytes that are left for a name behind what marks it as set aside
+_XATTRS = ("user.", "system.posix_acl_")  # what extended attributes begin with that go with a file
 _MANY = 10_000  # names tried before giving up; a folder with so many copies of one name is no accident
 
 
@@ -112,9 +122,59 @@ def _reopen(looked: Looked) -> int | None:
     return None
 
 
+class _Process:
+    """Tells what this process does now from what one before it left behind."""
+
+    def __init__(self) -> None:
+        self.token = b""
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.token = os.urandom(6).hex().encode()
+
+    def name(self, mark: bytes) -> bytes:
+        """A name that nobody has."""
+        return mark + self.token + b"-" + os.urandom(8).hex().encode()
+
+
+_process = _Process()
+
+
+def left_behind(name: bytes) -> bool:
+    """Whether a process that was killed left this: a copy that was not whole yet, or an original that was set aside."""
+    match = _LEFT.match(name)
+    return match is not None and match[2] != _process.token
+
+
+def is_aside(name: bytes) -> bool:
+    """Whether what was left behind is an original, and not a copy of one."""
+    return name.startswith(_ASIDE)
+
+
+def forget_left(parent: int, name: bytes) -> None:
+    """Unlink a file that was left behind and is elsewhere as well; what is no file stays."""
+    status = status_at(parent, name)
+    if status is not None and is_regular(status):
+        os.unlink(name, dir_fd=parent)
+
+
+def undo_aside(parent: int, name: bytes, names: Callable[[bytes], Iterator[bytes]]) -> bytes:
+    """Give an original that was set aside its name back, or the next free one of ``names``; returns it."""
+    match = _LEFT.match(name)
+    assert match is not None
+    for new in names(match[3] or name.lstrip(b".")):
+        try:
+            rename_at(parent, name, parent, new)
+        except FileExistsError:
+            continue
+        return new
+    raise FileExistsError(errno.EEXIST, "no free name", name)
+
+
 def _copy(looked: Looked, target: int, new: bytes, xxh3: Xxh3 | None) -> Stat | None:
     """The move where rename says EXDEV; None when ``new`` is taken. The copy is on disk before the source goes."""
-    temporary = b".copy-" + os.urandom(8).hex().encode()
+    temporary = _process.name(_COPY)
     fd = _reopen(looked)
     if fd is None:
         raise Changed(looked.name)
@@ -130,9 +190,14 @@ def _copy(looked: Looked, target: int, new: bytes, xxh3: Xxh3 | None) -> Stat | 
         if isinstance(error, FileExistsError):
             return None
         raise
-    os.fsync(target)
-    if not _remove(looked):
-        os.unlink(new, dir_fd=target)
+    removed = False
+    try:
+        os.fsync(target)
+        removed = _remove(looked)
+    finally:
+        if not removed:  # the original stays where it is: else each further try would leave a copy more
+            os.unlink(new, dir_fd=target)
+    if not removed:
         raise Changed(looked.name)
     return stat_of(os.stat(new, dir_fd=target, follow_symlinks=False))
 
@@ -158,6 +223,7 @@ def _write_copy(fd: int, looked: Looked, target: int, temporary: bytes, xxh3: Xx
         status = os.fstat(fd)
         os.fchown(copy, status.st_uid, status.st_gid)
         os.fchmod(copy, status.st_mode & 0o777)
+        _copy_attributes(fd, copy)
         os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
         os.fsync(copy)
         read = Xxh3(digest.digest())
@@ -169,10 +235,18 @@ def _write_copy(fd: int, looked: Looked, target: int, temporary: bytes, xxh3: Xx
     return good
 
 
+def _copy_attributes(source: int, copy: int) -> None:
+    """Extended attributes that a file's owner gave it, and access control lists."""
+    with suppress(OSError):  # the file system knows none
+        for name in os.listxattr(source):
+            if name.startswith(_XATTRS):
+                os.setxattr(copy, name, os.getxattr(source, name))
+
+
 def _remove(looked: Looked) -> bool:
     """Unlink the pinned file. Set aside first, so that a file swapped in is put back and not unlinked."""
     source, name = looked.parent, looked.name
-    aside = b".immich-dbsync-" + os.urandom(8).hex().encode()
+    aside = _process.name(_ASIDE) + b"-" + fitted(name, b"", b"", most=_ROOM)
     try:
         rename_at(source, name, source, aside)
     except FileNotFoundError:
@@ -180,7 +254,11 @@ def _remove(looked: Looked) -> bool:
     status = status_at(source, aside)
     if status is not None and stat_of(status).same_file(looked.stat):
         # RACE: the name is fresh and hidden; only its folder's owner could swap it, for a file of their own.
-        os.unlink(aside, dir_fd=source)
+        try:
+            os.unlink(aside, dir_fd=source)
+        except OSError:
+            _move_back(source, name, source, aside)
+            raise
         return True
     _move_back(source, name, source, aside)
     return False
@@ -201,16 +279,16 @@ def restored(name: bytes) -> Iterator[bytes]:
         yield fitted(name, b" (restored %d)" % number, b"")
 
 
-def fitted(name: bytes, infix: bytes, suffix: bytes) -> bytes:
-    """``name`` with ``infix`` before its extension and ``suffix`` behind it, the stem cut so that it fits in 255 bytes.
+def fitted(name: bytes, infix: bytes, suffix: bytes, *, most: int = NAME_MAX) -> bytes:
+    """``name`` with ``infix`` before its extension and ``suffix`` behind it, the stem cut so that it fits in ``most``.
 
     The cut falls between UTF-8 characters where the name is UTF-8.
     """
     dot = name.rfind(b".")
     stem, extension = (name[:dot], name[dot:]) if dot > 0 else (name, b"")
-    room = NAME_MAX - len(infix) - len(extension) - len(suffix)
+    room = most - len(infix) - len(extension) - len(suffix)
     if room < 1:  # hardly an extension: the whole name is cut
-        stem, extension, room = name, b"", NAME_MAX - len(infix) - len(suffix)
+        stem, extension, room = name, b"", most - len(infix) - len(suffix)
     if len(stem) > room:
         cut = room
         while cut > max(room - 4, 1) and stem[cut] & 0xC0 == 0x80:  # a byte that continues a character

@@ -13,17 +13,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from immich_dbsync.core.names import valid_path
+from immich_dbsync.core.names import LeftAlone, valid_path
 from immich_dbsync.disk.at import GONE, is_regular, make_directory_at, open_directory_at, rename_at, stat_of, status_at
-from immich_dbsync.disk.errors import Changed, OtherDevice, QuarantineUnsafe
+from immich_dbsync.disk.errors import Changed, OtherDevice, QuarantineUnread, QuarantineUnsafe
 from immich_dbsync.disk.held import HeldFolders
 from immich_dbsync.disk.marker import STATE, open_state
-from immich_dbsync.disk.moving import look, move, numbered, restored, xxh3_of_looked
+from immich_dbsync.disk.moving import (
+    forget_left,
+    is_aside,
+    look,
+    move,
+    numbered,
+    restored,
+    undo_aside,
+    xxh3_of_looked,
+)
 from immich_dbsync.disk.root import Root
-from immich_dbsync.disk.walk import Walk
+from immich_dbsync.disk.walk import LONGEST, Walk
 from immich_dbsync.model import RelPath, Stat, Xxh3
 
 QUARANTINE = b"quarantine"
+_TOP = STATE + b"/" + QUARANTINE
+_LONGER = len(_TOP) + len(b"/2024-05-06/") + 256  # than in the folder a path may be in here, with some numbers
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")  # as acl(5) keeps them
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _NUMBER = re.compile(rb"~[1-9][0-9]*\Z")
@@ -154,16 +165,67 @@ def purge(root: Root, location: bytes, expected: Stat) -> None:
     _prune(root, location)
 
 
-def entries(root: Root) -> Iterator[tuple[bytes, RelPath, Stat]]:
+def entries(root: Root, left_behind: list[RelPath] | None = None) -> Iterator[tuple[bytes, RelPath, Stat]]:
     """All files in quarantine: location, the path where each was, stat. Links and other types are left out.
 
     The path is the mirrored one without a ``~2`` that made its name unique; of a name cut to fit, the rest is lost.
+    ``left_behind`` is given, at the end, what a process that was killed left in quarantine in the middle of a move.
+    Raises QuarantineUnread at the end where some of it can't be looked at, links in place of folders among them.
     """
-    for found, status in Walk(root, None, STATE + b"/" + QUARANTINE):
+    try:
+        os.close(root.reach_directory(_TOP))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise QuarantineUnread(QUARANTINE, error) from error
+    walk = Walk(root, None, _TOP, longest=LONGEST + _LONGER)
+    for found, status in walk:
         location = found.split(b"/", 2)[2]
         day, _, path = location.partition(b"/")
         if path and _DAY.fullmatch(day.decode("ascii", "replace")):
             yield location, RelPath(_NUMBER.sub(b"", path)), stat_of(status)
+    if left_behind is not None:
+        left_behind += walk.left_behind
+    if walk.errors:
+        raise QuarantineUnread(*walk.errors[0])
+    if walk.left_alone[LeftAlone.NOT_REGULAR]:  # a link in place of a folder: behind it may be what is missing
+        raise QuarantineUnread(QUARANTINE, OSError(errno.ELOOP, "there is a link, or something else that is no file"))
+
+
+def undo_left(root: Root, path: RelPath, *, arrived: bool = False) -> RelPath | None:
+    """Undo what a killed process left at this path, of the root: where an original is now, None where nothing is.
+
+    ``arrived``: its content is where it was to go, so it only has to be unlinked.
+    """
+    folder, _, _ = path.rpartition(b"/")
+    try:
+        parent, name = root.open_parent(path)
+        try:
+            if arrived or not is_aside(name):
+                forget_left(parent, name)
+                return None
+            new = undo_aside(parent, name, numbered if path.startswith(_TOP) else restored)
+            return RelPath(folder + b"/" + new if folder else new)
+        finally:
+            os.close(parent)
+    except OSError:  # it went away, or stays for the next time
+        return None
+
+
+def lies(root: Root, location: bytes) -> bool:
+    """Whether anything is at this location in quarantine; QuarantineUnread where that can't be told."""
+    folder, _, name = valid_path(location).rpartition(b"/")
+    try:
+        parent = root.reach_directory(_TOP + b"/" + folder if folder else _TOP)
+        try:
+            os.stat(name, dir_fd=parent, follow_symlinks=False)
+        finally:
+            os.close(parent)
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # a link or a mount in place of a folder, too: behind it may be all that is missing
+        raise QuarantineUnread(location, error) from error
+    return True
 
 
 def _open_target(root: Root, location: bytes) -> tuple[bytes, int]:
@@ -202,7 +264,7 @@ def _plain(parent: int, name: bytes, device: int) -> int:
 
 def _open_location(root: Root, location: bytes) -> tuple[int, bytes]:
     try:
-        return root.open_parent(RelPath(STATE + b"/" + QUARANTINE + b"/" + valid_path(location)))
+        return root.open_parent(RelPath(_TOP + b"/" + valid_path(location)))
     except OtherDevice as error:
         raise QuarantineUnsafe(location) from error
     except OSError as error:
@@ -302,5 +364,7 @@ __all__ = [
     "Quarantined",
     "RestoreBatch",
     "entries",
+    "lies",
     "purge",
+    "undo_left",
 ]

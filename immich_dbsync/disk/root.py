@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Self
 
 from immich_dbsync.core.names import LeftAlone, valid_path
+from immich_dbsync.disk.access import Reader
 from immich_dbsync.disk.at import (
     DIRECTORY,
     GONE,
     REACHED,
     born_at,
-    is_foreign_link,
     is_regular,
     open_directory_at,
     open_directory_beneath,
@@ -34,8 +34,8 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 class Root:
     """An owner's folder, opened once; a context manager that closes it.
 
-    ``fd`` is its descriptor, ``device`` and ``inode`` its identity, ``status`` says whose it is. What is renamed over
-    its path later does not change what this object means; ``still_there`` tells.
+    ``fd`` is its descriptor, ``device`` and ``inode`` its identity, ``status`` and ``owner`` say whose it is. What is
+    renamed over its path later does not change what this object means; ``still_there`` tells.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,6 +46,7 @@ class Root:
             raise RootUnusable(_advice(path, error)) from error
         status = os.fstat(self.fd)
         self.device, self.inode, self.status = status.st_dev, status.st_ino, status
+        self.owner = Reader(status.st_uid)
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +119,8 @@ class Root:
         try:
             status = os.fstat(fd)
             self.check(status, path)
+            if not self.owner.may_read_open(fd, status):
+                raise NotTaken(path, LeftAlone.FOREIGN_LINK)  # noqa: TRY301  # the descriptor is closed below
         except BaseException:
             os.close(fd)
             raise
@@ -129,7 +132,7 @@ class Root:
             raise NotTaken(path, LeftAlone.NOT_REGULAR)
         if status.st_dev != self.device:
             raise NotTaken(path, LeftAlone.OTHER_DEVICE)
-        if is_foreign_link(status, self.status):
+        if not self.owner.may_read(status):
             raise NotTaken(path, LeftAlone.FOREIGN_LINK)
 
     def stat(self, path: RelPath) -> Stat | None:

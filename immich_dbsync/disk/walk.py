@@ -10,8 +10,9 @@ from itertools import islice
 from stat import S_ISREG
 
 from immich_dbsync.core.names import MARKED, LeftAlone, NameRules, skip_directory
-from immich_dbsync.disk.at import GONE, is_foreign_link, open_directory_at
+from immich_dbsync.disk.at import GONE, open_directory_at
 from immich_dbsync.disk.errors import OtherDevice
+from immich_dbsync.disk.moving import left_behind
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath
 
@@ -24,7 +25,7 @@ LONGEST = 4096
 A tool that names files by their paths can't make longer ones, but a program that goes down step by step can, without
 end, and each file below would cost as much memory as its path is long.
 """
-_ERRORS = 1000  # kept for the report; `unreadable` is always complete
+_MOST = 1000  # errors and the like that are kept; `unreadable` is always complete
 
 
 Found = tuple[RelPath, os.stat_result]
@@ -51,14 +52,18 @@ class Walk:
     - ``unreadable`` holds every path that could not be looked at; ``b""`` is the whole root. Nothing at or below such
       a path may be taken for deleted. Mount points and folders replaced during the walk are among them.
     - ``errors`` has the first 1,000 of these with their OSError.
+    - ``left_behind`` has the first 1,000 files that a process of ours left in a move, when it was killed.
     """
 
-    def __init__(self, root: Root, rules: NameRules | None, prefix: bytes = b"") -> None:
+    def __init__(self, root: Root, rules: NameRules | None, prefix: bytes = b"", *, longest: int = LONGEST) -> None:
+        """``longest``: the most bytes that a folder's path may have."""
         self.left_alone: Counter[LeftAlone] = Counter()
         self.unreadable: set[bytes] = set()
         self.errors: list[tuple[bytes, OSError]] = []
+        self.left_behind: list[RelPath] = []
         self._root = root
         self._rules = rules
+        self._longest = longest
         self._stack: list[_Folder] = []
         self._found = self._run(prefix)
 
@@ -101,7 +106,7 @@ class Walk:
                         left_alone[LeftAlone.EMPTY] += 1
                     elif status.st_dev != device:
                         self._failed(above + name, OtherDevice(name))
-                    elif status.st_uid != owner and is_foreign_link(status, root.status):
+                    elif status.st_uid != owner and not root.owner.may_read(status):
                         left_alone[LeftAlone.FOREIGN_LINK] += 1
                     else:
                         yield RelPath(above + name), status
@@ -125,8 +130,8 @@ class Walk:
             self._enter(fd, prefix + b"/" if prefix else b"")
 
     def _descend(self, parent: int, prefix: bytes) -> None:
-        if len(prefix) > LONGEST:
-            self._failed(prefix[:-1], OSError(errno.ENAMETOOLONG, f"a path of more than {LONGEST} bytes"))
+        if len(prefix) > self._longest:
+            self._failed(prefix[:-1], OSError(errno.ENAMETOOLONG, f"a path of more than {self._longest} bytes"))
             return
         name = prefix[prefix.rfind(b"/", 0, -1) + 1 : -1]
         try:
@@ -180,6 +185,8 @@ class Walk:
                         names.append(name)  # what `rules` would say, at a third of the cost
                         continue
                     reason = rules.name(name, prefix + name) if rules else skip_directory(name)
+                    if reason is not None and left_behind(name) and len(self.left_behind) < _MOST:
+                        self.left_behind.append(RelPath(prefix + name))
                 elif entry.is_dir(follow_symlinks=False):
                     reason = skip_directory(name)
                     if reason is None and rules is not None and rules.exclude and rules.excluded_folder(prefix + name):
@@ -204,7 +211,7 @@ class Walk:
         reason = LeftAlone.OTHER_DEVICE if isinstance(error, OtherDevice) else LeftAlone.UNREADABLE
         self.left_alone[reason] += 1
         self.unreadable.add(path)
-        if len(self.errors) < _ERRORS:
+        if len(self.errors) < _MOST:
             self.errors.append((path, error))
 
 

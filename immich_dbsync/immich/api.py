@@ -11,6 +11,7 @@
     └── FileRefused      400, 413, 415: this file will not be taken until it changes
 """
 
+import asyncio
 import json
 import os
 import secrets
@@ -38,6 +39,7 @@ LONGEST_WAIT_S = 300.0
 DEVICE_ID = "immich-dbsync"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _QUOTA = "quota has been exceeded"
+_STALLED_S = 300.0  # for which a server may take nothing of what is sent; aiohttp's own time begins when all is sent
 # Connecting is quick or fails; an answer may wait for a large body to be stored.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
 
@@ -128,17 +130,20 @@ class Server:
         head, tail = _frame(upload, boundary)
 
         gave_up: list[Exception] = []
+        progress, loop = asyncio.timeout(None), asyncio.get_running_loop()
 
         async def framed() -> AsyncIterator[bytes]:
             # Head and tail go with the first and the last bytes: one call, and the server is woken once.
             before, left = head, upload.size
             try:
                 async for chunk in body:
+                    progress.reschedule(loop.time() + _STALLED_S)
                     left -= len(chunk)
                     yield b"".join((before, chunk, b"" if left else tail))
                     before = b""
                 if before:
                     yield head + tail
+                progress.reschedule(None)
             except Exception as error:
                 gave_up.append(error)
                 raise
@@ -151,7 +156,10 @@ class Server:
         if upload.sha1 is not None:
             headers["x-immich-checksum"] = upload.sha1.hex()
         try:
-            answer = await self._request("POST", "/assets", data=framed(), headers=headers)
+            async with progress:
+                answer = await self._request("POST", "/assets", data=framed(), headers=headers)
+        except TimeoutError as error:
+            raise Unavailable(f"The server takes no more of a file that is sent, for {_STALLED_S:.0f} s") from error
         except Unavailable:
             if gave_up:  # aiohttp hides it behind an error of the connection
                 raise gave_up[0] from None
@@ -260,7 +268,7 @@ def _answer(response: aiohttp.ClientResponse, text: str) -> dict[str, Any]:
 def _message(decoded: dict[str, Any]) -> str | None:
     message = decoded.get("message")
     if isinstance(message, list):  # validation errors of 2.x
-        return "; ".join(map(str, message))
+        message = "; ".join(map(str, message))
     # A NUL or a lone surrogate is no text to PostgreSQL, where this may end up.
     return str(message).encode("utf-8", "replace").decode().replace("\0", "") if message else None
 

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from immich_dbsync.core.names import valid_path
+from immich_dbsync.service.logs import printable
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.rehash import reread
 from immich_dbsync.service.rounds import Rounds
@@ -46,9 +47,11 @@ class Answers:
         if kind == BRING_BACK:
             back = await self._sync.bring_back(arguments["ids"])
             await self._all_done()
-            return {"done": {str(entry.id): _text(path) for entry, path in back}}
+            return {"done": {str(entry.id): printable(path) for entry, path in back}}
         if kind == PURGE:
-            return {"done": {str(entry.id): _text(entry.path) for entry in await self._sync.purge(arguments["ids"])}}
+            return {
+                "done": {str(entry.id): printable(entry.path) for entry in await self._sync.purge(arguments["ids"])}
+            }
         return await self.carry_out_decisions()
 
     async def resync(self, prefix: bytes = b"", *, rehash: bool = False) -> dict[str, Any]:
@@ -116,10 +119,6 @@ class Answers:
                     sync.owner, [Deed("damaged" if file.damaged else "repaired", cause, file.path)]
                 )
             if file.damaged:
-                damaged.append(_text(file.path))
+                damaged.append(printable(file.path))
                 log.error("file.damaged", owner=str(sync.owner), path=file.path)
         return damaged
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")

@@ -76,12 +76,12 @@ class Observer:
         pool: "asyncpg.Pool[asyncpg.Record]",
         known: Known,
         clock: Callable[[], float] = time.monotonic,
-        wall_ns: Callable[[], int] = time.time_ns,
+        wall_ns: Callable[[], int] | None = None,
     ) -> None:
         self.owner, self.root, self.root_id, self.stfolders = owner, root, root_id, stfolders
         self.rules, self.known = rules, known
         self._pool, self._store, self._library = pool, Store(pool), Library(pool)
-        self._clock, self._wall_ns = clock, wall_ns
+        self._clock, self._wall_ns = clock, wall_ns or time.time_ns
         self._health, self._checked_at = Health.OK, float("-inf")
         self.was_unwell = False  # whether some look found the root not healthy; whoever makes up for it clears it
 

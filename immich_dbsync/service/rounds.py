@@ -23,6 +23,7 @@ from immich_dbsync.service.observe import Observer, RootLost
 from immich_dbsync.service.owner import OwnerSync
 from immich_dbsync.service.requests import batches
 from immich_dbsync.service.scan import Tally, differences
+from immich_dbsync.service.sweep import undo
 from immich_dbsync.service.take_back import TakeBack
 
 log = structlog.get_logger()
@@ -263,6 +264,8 @@ class Rounds:
                     batch = []
                     await _room(sync)
         await judged.wait()
+        if tally.left_behind:
+            batch += await undo(sync.owner, sync.root, sync.store, tally.left_behind)
         sync.hint(batch)
         await _room(sync)
 

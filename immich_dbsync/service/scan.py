@@ -34,7 +34,7 @@ class _Page:
 
 @dataclass(slots=True)
 class Tally:
-    """What one scan counted."""
+    """What one scan counted, and found of moves that were interrupted."""
 
     files: int = 0
     new: int = 0
@@ -42,6 +42,7 @@ class Tally:
     gone: int = 0
     unreadable: int = 0
     left_alone: Counter[LeftAlone] = field(default_factory=Counter)
+    left_behind: list[RelPath] = field(default_factory=list)
 
 
 async def differences(
@@ -70,7 +71,7 @@ async def differences(
     finally:
         walk.close()
     tally.unreadable = len(walk.unreadable)
-    tally.left_alone = walk.left_alone
+    tally.left_alone, tally.left_behind = walk.left_alone, walk.left_behind
 
 
 def _take(walk: Walk) -> _Page:

@@ -154,7 +154,7 @@ class Session:
                 raise _Done  # noqa: TRY301  # it ends the group
         except* _Done:
             pass
-        except* RootLost as errors:
+        except* (RootLost, QuarantineUnsafe) as errors:
             raise RootUnusable(_sentence(errors, self._settings.require_sync_root())) from errors
         return mine
 
@@ -265,7 +265,7 @@ class Session:
         try:
             marker = await asyncio.to_thread(read_marker, root)
         except (ValueError, OSError) as error:
-            raise RootUnusable(f"{root.path / '.immich-dbsync'} can't be used: {error}. Mend or remove it") from error
+            raise _state_unusable(root, error) from error
         if marker != row.root_id:
             raise RootUnusable(foreign_root(root.path, row.root_id))
 
@@ -279,7 +279,7 @@ class Session:
             root_id = await asyncio.to_thread(write_marker, root) if row.root_id is None else row.root_id
             folders = row.stfolders | await asyncio.to_thread(stfolders, root)
         except (ValueError, OSError) as error:
-            raise RootUnusable(f"{root.path / '.immich-dbsync'} can't be used: {error}. Mend or remove it") from error
+            raise _state_unusable(root, error) from error
         await self._store.set_root_id(owner, root_id)
         await self._store.set_stfolders(owner, folders)
         known = Known(unfamiliar=unfamiliar(row, self._rules))
@@ -337,6 +337,12 @@ class Session:
         finally:
             hashers.shutdown(wait=False, cancel_futures=True)
             del self._syncs[owner], self._drains[owner]
+
+
+def _state_unusable(root: Root, error: ValueError | OSError) -> RootUnusable:
+    """What is to be done about our own folder in a root: what was forged is to go, what failed is to be mended."""
+    advice = "Mend that first" if isinstance(error, OSError) else "Mend or remove it"
+    return RootUnusable(f"{root.path / '.immich-dbsync'} can't be used: {error}. {advice}")
 
 
 def _owners(found: Sequence[Account]) -> frozenset[OwnerId]:

@@ -7,6 +7,7 @@ that is missing is judged.
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 
 import structlog
 
@@ -14,7 +15,7 @@ from immich_dbsync.core.names import NameRules
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import hash_file
 from immich_dbsync.disk.marker import STATE
-from immich_dbsync.disk.quarantine import QUARANTINE, QuarantineBatch, entries
+from immich_dbsync.disk.quarantine import QUARANTINE, QuarantineBatch, entries, lies, undo_left
 from immich_dbsync.disk.root import Root
 from immich_dbsync.disk.sidecars import candidates
 from immich_dbsync.immich.library import Library
@@ -26,21 +27,38 @@ from immich_dbsync.store.records import Store
 log = structlog.get_logger()
 
 _Stray = tuple[bytes, RelPath, Stat]
+_PAGE = 500  # files that are looked up at a time
 
 
 async def sweep(owner: OwnerId, root: Root, store: Store, library: Library, names: NameRules) -> None:
     """Give every file in quarantine its entry, and end the entries whose files are not there any more.
 
     Files that belong to no asset of the owner are only reported. A sidecar that its picture left behind follows it.
+    Raises QuarantineUnread where some of it can't be looked at: then nothing that is missing may be judged.
     """
-    known = await store.entry_locations(owner)
-    there = await asyncio.to_thread(lambda: list(entries(root)))
-    taken_out = known.keys() - {location for location, _, _ in there}
+    unseen = await store.entry_locations(owner)
+    left: list[RelPath] = []
+    found = entries(root, left)
+    # In pages: whoever owns the folder could have made a quarantine with millions of files before we came.
+    while page := await asyncio.to_thread(lambda: [*islice(found, _PAGE)]):
+        strays = [each for each in page if unseen.pop(each[0], None) is None]
+        if strays:
+            await _claim(owner, root, store, library, names, strays)
+    if left:  # by a process that was killed in a move: undone, it is as if that had not begun
+        await asyncio.to_thread(lambda: [undo_left(root, path) for path in left])
+        found = entries(root)
+        while page := await asyncio.to_thread(lambda: [*islice(found, _PAGE)]):
+            for location, _, _ in page:
+                unseen.pop(location, None)
+    taken_out = await asyncio.to_thread(lambda: [entry for place, entry in unseen.items() if not lies(root, place)])
     if taken_out:  # by hand: a person took back what is theirs
-        await store.drop_entries(owner, [known[location] for location in taken_out])
-    strays = [found for found in there if found[0] not in known]
-    if not strays:
-        return
+        await store.drop_entries(owner, taken_out)
+
+
+async def _claim(  # noqa: PLR0917  # what a sweep has
+    owner: OwnerId, root: Root, store: Store, library: Library, names: NameRules, strays: Sequence[_Stray]
+) -> None:
+    """Give files in quarantine that have no entry one each, as far as they belong to an asset or a picture."""
     pictures: list[_Stray] = []
     others: list[_Stray] = []
     for stray in strays:
@@ -105,10 +123,28 @@ async def _orphans(root: Root, owner: OwnerId, store: Store, strays: Sequence[_S
 async def _content(root: Root, location: bytes, record: Record | None, stat: Stat) -> Content | None:
     if record is not None and record.stat.same_file(stat) and not record.racy:
         return record.content
-    path = RelPath(b"/".join((STATE, QUARANTINE, location)))
+    return await _hashed(root, RelPath(b"/".join((STATE, QUARANTINE, location))))
+
+
+async def _hashed(root: Root, path: RelPath) -> Content | None:
     try:
         hashed = await while_wanted(lambda stopped: hash_file(root, path, stopped=stopped))
     except (OSError, ChangedWhileRead, NotTaken) as error:
-        log.warning("quarantine.unreadable", location=location, reason=str(error))
+        log.warning("quarantine.unreadable", location=path, reason=str(error))
         return None
     return hashed.content
+
+
+async def undo(owner: OwnerId, root: Root, store: Store, left: Sequence[RelPath]) -> list[RelPath]:
+    """Undo what a killed process left in the folder in the middle of moves; returns the paths that have files again.
+
+    An original whose copy arrived in quarantine is gone from the folder, as was wanted: it is not to come back.
+    """
+    arrived = {entry.content for entry in await store.all_entries(owner)}
+    back = []
+    for path in left:
+        if (content := await _hashed(root, path)) is None:
+            continue
+        new = await asyncio.to_thread(undo_left, root, path, arrived=content in arrived)
+        back += [new] if new is not None else []
+    return back

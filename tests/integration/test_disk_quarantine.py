@@ -14,7 +14,7 @@ import xxhash
 
 from immich_dbsync.disk import moving
 from immich_dbsync.disk.at import rename_at
-from immich_dbsync.disk.errors import Changed, QuarantineUnsafe
+from immich_dbsync.disk.errors import Changed, QuarantineUnread, QuarantineUnsafe
 from immich_dbsync.disk.hashing import BLOCK, hash_file
 from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, RestoreBatch, entries, purge
 from immich_dbsync.disk.root import Root
@@ -512,10 +512,22 @@ def test_only_files_in_a_days_folder_are_entries(root: Root) -> None:
     place = root.path / ".immich-dbsync/quarantine"
     put(place / "notes/x.jpg")
     put(place / DAY / ".copy-1234")
-    (place / DAY / "link.jpg").symlink_to("/etc/hostname")
-    os.mkfifo(place / DAY / "fifo.jpg")
     put(place / DAY / "b/IMG.jpg~12")
     assert [path for _, path, _ in entries(root)] == [b"a/x.jpg", b"b/IMG.jpg"]
+
+
+@pytest.mark.parametrize("planted", ["link", "fifo"])
+def test_behind_what_is_no_file_may_be_what_is_missing(root: Root, planted: str) -> None:
+    quarantine(root, FILE, *known(root), DAY)
+    place = root.path / ".immich-dbsync/quarantine" / DAY / "planted.jpg"
+    if planted == "link":
+        place.symlink_to("/etc/hostname")
+    else:
+        os.mkfifo(place)
+    found = entries(root)
+    assert next(found)[1] == b"a/x.jpg"
+    with pytest.raises(QuarantineUnread, match="a link, or something else"):
+        next(found)
 
 
 @pytest.mark.parametrize("day", ["", "today", "2024-5-6", "../../..", "2024-05-06/a"])

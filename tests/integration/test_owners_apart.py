@@ -438,8 +438,8 @@ async def test_each_file_planted_in_quarantine_is_looked_at_once(
         (place / f"{number}.png").write_bytes(b"planted")
         (place / f"{number}.png.xmp").write_bytes(b"planted")
 
-    def counted(root: Root) -> Iterator[tuple[bytes, RelPath, Stat]]:
-        for location, path, stat in entries(root):
+    def counted(root: Root, left: list[RelPath]) -> Iterator[tuple[bytes, RelPath, Stat]]:
+        for location, path, stat in entries(root, left):
             yield Counted(location), path, stat
 
     monkeypatch.setattr(sweep, "entries", counted)

@@ -1,7 +1,12 @@
 """How many deletions at once are too many."""
 
-import pytest
+import heapq
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from immich_dbsync.core import guards
 from immich_dbsync.core.guards import FOLDER_MIN, FROM_FOLDER, FROM_IMMICH, Limits, large_folders
 from immich_dbsync.model import RelPath
 
@@ -40,3 +45,23 @@ def test_counting_no_further_than_enough_gives_the_same_answer(fraction: float) 
         most = limits.enough(deletions)
         for synced in range(700):
             assert limits.exceeded(deletions, synced) is limits.exceeded(deletions, min(synced, most))
+
+
+@given(st.lists(st.lists(st.sampled_from([b"a", b"bb", b"c"]), min_size=1, max_size=4), max_size=60))
+def test_every_folder_counts_all_that_is_below_it(paths: list[list[bytes]]) -> None:
+    deleted = [RelPath(b"/".join([*folders, b"%d.jpg" % number])) for number, folders in enumerate(paths)]
+    above = [b"/".join(folders[:depth]) for folders in paths for depth in range(len(folders) + 1)]
+    assert large_folders(deleted) == sorted({folder for folder in above if above.count(folder) >= FOLDER_MIN})
+
+
+def test_a_folder_thousands_of_folders_deep_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = b"/".join([b"d"] * 1900)
+    pushed: list[int] = []
+
+    def push(heap: list[tuple[int, bytes]], item: tuple[int, bytes]) -> None:
+        pushed.append(item[0])
+        heapq.heappush(heap, item)
+
+    monkeypatch.setattr(guards, "heappush", push)
+    assert len(large_folders([RelPath(deep + b"/%d.jpg" % number) for number in range(5000)])) == 1901
+    assert len(pushed) == 1900

@@ -71,3 +71,33 @@ def test_what_is_no_path_below_a_root_is_refused(raw: bytes) -> None:
 @pytest.mark.parametrize("raw", [b"a", b"-a/...", b"\xff\n/e\xcc\x81"])
 def test_any_bytes_that_linux_allows_are_a_path(raw: bytes) -> None:
     assert valid_path(raw) == raw
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"Screenshots", b"b"]), min_size=1, max_size=5),
+    st.lists(st.sampled_from(["Screenshots", "a/b", "a*b", "*/a/*"]), min_size=1, max_size=2),
+)
+def test_what_was_found_of_a_folder_before_changes_nothing(folders: list[bytes], globs: list[str]) -> None:
+    path = b"/".join(folders)
+    fresh = NameRules(frozenset({".jpg"}), frozenset(), tuple(globs))
+    for depth in range(1, len(folders) + 1):
+        fresh.excluded_folder(b"/".join(folders[:depth]))
+    every = [b"/".join(folders[:depth]) for depth in range(1, len(folders) + 1)]
+    alone = any(NameRules(frozenset(), frozenset(), tuple(globs))._excluded(f.rpartition(b"/")[2], f) for f in every)
+    assert fresh.excluded_folder(path) is alone
+
+
+def test_of_files_thousands_of_folders_deep_each_folder_is_asked_about_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = NameRules(frozenset({".jpg"}), frozenset(), ("*.sync-conflict-*", "Screenshots"))
+    deep = b"/".join([b"d"] * 1900)
+    asked: list[bytes] = []
+    plain = NameRules._excluded
+
+    def counted(self: NameRules, name: bytes, path: bytes) -> bool:
+        asked.append(path)
+        return plain(self, name, path)
+
+    monkeypatch.setattr(NameRules, "_excluded", counted)
+    for number in range(300):
+        assert rules.file(RelPath(deep + b"/%d/x.jpg" % number)) is None
+    assert len(asked) == 1900 + 2 * 300  # each folder, and each file once
