@@ -12,7 +12,8 @@
 with told as materialized (
   -- The owner's oldest events, but for some, and those of nobody (overflow).
   select e.id, e.owner_id, e.asset_id, e.kind from immich_dbsync_v1.events e
-  where $7::bigint[] is not null and (e.owner_id = $1 or e.kind = 'overflow') and e.id <> all($7)
+  where $7::bigint[] is not null and (e.owner_id = $1 or e.kind = 'overflow')
+    and e.id not in (select unnest($7))  -- hashed: while a folder is not well there may be many thousands
   order by e.id
   limit $8
 ),

@@ -9,16 +9,20 @@ watchfiles does the watching, kept on a short lead:
 - An event about a name that is not UTF-8 ends it, and opening a file is an event. Then everything is watched anew, a
   rescan is asked for, and the folder with that name is no longer watched but asked every second whether it changed.
 - It drops queue overflows in silence, so a burst asks for a rescan.
+
+The kernel's watches are one supply for all roots, and taking a list of folders stops the whole process: a root with
+more folders than its share is polled, so that nobody's folders cost anybody else their watch.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from watchfiles import Change
@@ -37,6 +41,10 @@ _STEP_MS = 10  # how often watchfiles looks into its queue: latency against wake
 _BACKOFF_S = (0.05, 30.0)  # first and longest pause before watching anew
 # What watchfiles says when the kernel's watches, or its inotify instances, are used up.
 _LIMITS = ("watch limit", "Too many open files")
+_MOST_FOLDERS = 100_000  # of one root that are watched; ten seconds of the interpreter's lock
+_MOST_BYTES = 32 << 20  # that the paths of these may have in all
+_SHARE = 0.8  # of the kernel's watches that one root may take
+_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 _REST = 9  # times as long as it took to make the young watcher, before it is made again
 _SETTLED_S = 60.0  # a watch that lived this long begins again at the first pause
 
@@ -53,6 +61,20 @@ class WatchLimit(DbsyncError):
             "run `sysctl fs.inotify.max_user_watches=1048576 fs.inotify.max_user_instances=1024`, "
             "and put the two into a file in /etc/sysctl.d/"
         )
+
+
+class FolderLimit(DbsyncError):
+    """So many folders are not watched, whatever the kernel allows; they are looked at every minute instead."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            f"{str(path)!r} has more than {_MOST_FOLDERS:,} folders, or more than {_MOST_BYTES >> 20} MiB of their paths,"
+            " so changes are seen late: move away what holds no pictures"
+        )
+
+
+class _TooMany(OSError):
+    """More folders than are watched, or than this root's share."""
 
 
 class WatchMode(StrEnum):
@@ -103,14 +125,14 @@ class Watch:
 
     The first is a rescan, given when watching has begun, so that a scan started on it misses nothing. Others follow a
     restart, a burst, a root that was replaced (whatever is at its path now is watched on), or, in POLLING ``mode``,
-    each ``poll_s``. ``trouble`` then holds the WatchLimit that the user should read.
+    each ``poll_s``. ``trouble`` then holds the limit that the user should read of.
     """
 
     def __init__(
         self, root: Root, stop: asyncio.Event, *, debounce_ms: int = 40, burst: int = BURST, poll_s: float = POLL_S
     ) -> None:
         self.mode = WatchMode.STARTING
-        self.trouble: WatchLimit | None = None
+        self.trouble: WatchLimit | FolderLimit | None = None
         self._given = self._root = root
         self._stop = stop
         self._debounce_ms = debounce_ms
@@ -234,7 +256,13 @@ class Watch:
                 self._root.close()
             self._root = found
         self._base = f"/proc/self/fd/{self._root.fd}"
-        found_folders = dict(folders(self._root))
+        try:
+            found_folders = _some(folders(self._root), _share())
+        except _TooMany:
+            few = _share() < _MOST_FOLDERS
+            self.mode = WatchMode.POLLING
+            self.trouble = WatchLimit(self._root.path, _share()) if few else FolderLimit(self._root.path)
+            return False
         self._watched = {path for path, watchable in found_folders.items() if watchable}
         self._unwatchable = Unwatchable()
         self._unwatchable.add(found_folders.keys() - self._watched)
@@ -253,8 +281,8 @@ class Watch:
 
     def _missed(self, *paths: bytes) -> dict[bytes, bool]:
         """Folders at and below these that are not looked after."""
-        now = (found for path in paths for found in folders(self._root, path))
-        return {path: good for path, good in now if path not in self._watched and path not in self._unwatchable}
+        now = _some((found for path in paths for found in folders(self._root, path)), _share())
+        return {path: good for path, good in now.items() if path not in self._watched and path not in self._unwatchable}
 
     def _digest(self, raw: set[tuple[int, str]]) -> Hints | None:
         """Raw changes as hints; folders that are new are watched, and hinted at once that is so."""
@@ -263,14 +291,16 @@ class Watch:
         rescan = len(raw) > self._burst
         paths = {RelPath(os.fsencode(path)) for _, path in seen}
         if rescan:
-            now = dict(folders(self._root))
+            now = _some(folders(self._root), _share())
             self._watched &= now.keys()
             self._new = {path: now[path] for path in now.keys() - self._watched if path not in self._unwatchable}
         else:
             self._forget({os.fsencode(path) for change, path in seen if change == Change.deleted})
             for change, path in seen:
                 if change == Change.added:
-                    self._new.update(folders(self._root, os.fsencode(path)))
+                    self._new |= _some(folders(self._root, os.fsencode(path)), _share())
+            if len(self._watched) + len(self._new) > _share():
+                raise _TooMany
         if rescan:
             return Hints(rescan=True)
         return Hints(frozenset(paths)) if paths else None
@@ -300,6 +330,26 @@ class Watch:
         now = time.monotonic()
         self._rest_until = now + _REST * (now - began)
         self._new = self._missed(*(path for path in new if path.rpartition(b"/")[0] not in new))
+
+
+def _share() -> int:
+    """How many folders of one root are watched at most."""
+    try:
+        return min(_MOST_FOLDERS, int(int(_WATCHES.read_text()) * _SHARE))
+    except (OSError, ValueError):
+        return _MOST_FOLDERS
+
+
+def _some(found: Iterable[tuple[bytes, bool]], most: int) -> dict[bytes, bool]:
+    """Folders, each with whether it can be watched; _TooMany where they are more than ``most``, or their paths long."""
+    some: dict[bytes, bool] = {}
+    length = 0
+    for path, watchable in found:
+        some[path] = watchable
+        length += len(path)
+        if len(some) > most or length > _MOST_BYTES:
+            raise _TooMany
+    return some
 
 
 def watch(root: Root, *, stop: asyncio.Event, debounce_ms: int = 40) -> Watch:

@@ -37,6 +37,8 @@ _LOST = frozenset({"trashed", "deleting", "deleted"})
 LOOK = 2000
 """Assets looked at together: the more, the fewer folders are opened again and again for those that lie in them."""
 
+_MANY = 10_000  # files and records; what is decided of more is decided beside the event loop, which is everybody's
+
 
 class OwnerSync:
     """Looks at paths and assets, decides, does what is quick, and hands the rest to the queues."""
@@ -258,7 +260,8 @@ class OwnerSync:
     async def _do(self, seen: Seen, in_hand: frozenset[RelPath], paths: Collection[RelPath] = ()) -> _Done:
         """Decide and do; the caller holds the lock. ``in_hand``: by a worker when the look at ``paths`` began."""
         self.known.taken.difference_update((*seen.view.files, *seen.view.records))
-        whole = reconcile(seen.view)
+        many = len(seen.view.files) + len(seen.view.records) > _MANY  # thousands of copies of one picture
+        whole = await asyncio.to_thread(reconcile, seen.view) if many else reconcile(seen.view)
         self.todo.looked_at((*paths, *seen.view.records))
         plan, later = self.dispatch.doable(whole, in_hand)
         stuck = await self.dispatch.carry_out(seen.view, plan, later, paths)

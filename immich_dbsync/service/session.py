@@ -49,6 +49,8 @@ _ROOT_RETRY_S = 10.0  # until a missing root is looked for again
 _STANDBY_S = 2.0  # until another try to become the service of an owner whom another instance has
 _DATABASE = (ConnectionLost, DatabaseUnreachable, asyncpg.PostgresError, asyncpg.InterfaceError, *LOST)
 """What ends the session for all owners; whatever else happens in one owner's sync is theirs alone."""
+_OF_DATA = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+"""Refusals of what was asked, not of the connection or the tables: what is in one owner's folder led to them."""
 
 _CONFINED: tuple[type[Exception], ...] = (Exception,)
 
@@ -246,6 +248,8 @@ class Session:
                     await self._sync(account, root)
         except* (RootUnusable, RootLost, QuarantineUnsafe) as errors:
             reason = _sentence(errors, path)
+        except* _OF_DATA as errors:
+            reason = _failed(errors, owner, path)
         except* _DATABASE as errors:
             # A statement that takes too long is one as well, but has no number; a file system's has.
             if errors.split(lambda error: isinstance(error, TimeoutError) and error.errno is not None)[1]:

@@ -12,7 +12,7 @@ import pytest
 
 from immich_dbsync.disk import watch as watching
 from immich_dbsync.disk.root import Root
-from immich_dbsync.disk.watch import Hints, Watch, WatchLimit, WatchMode, watch
+from immich_dbsync.disk.watch import FolderLimit, Hints, Watch, WatchLimit, WatchMode, watch
 from immich_dbsync.errors import RootUnusable
 
 DEADLINE = 10
@@ -262,6 +262,40 @@ async def test_the_kernels_limit_means_polling_and_a_word_about_it(folder: Path)
     assert process.returncode == 0, err.decode()
     assert out.decode().startswith("polling")
     assert "fs.inotify.max_user_watches" in out.decode()
+
+
+@pytest.mark.parametrize(("name", "most"), [("_MOST_FOLDERS", 12), ("_MOST_BYTES", 40)])
+async def test_more_folders_than_one_root_may_have_are_polled(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    monkeypatch.setattr(watching, name, most)
+    for number in range(10):
+        (folder / f"f{number}").mkdir()
+    async with watched(folder, poll_s=0.1) as each:
+        assert each.watch.mode is WatchMode.NATIVE
+        for number in range(10):
+            (folder / f"more{number}").mkdir()
+        await each.until(lambda: each.watch.mode is WatchMode.POLLING)
+        assert isinstance(each.watch.trouble, FolderLimit)
+        before = each.rescans
+        await each.until(lambda: each.rescans > before + 1)
+        for number in range(10):
+            (folder / f"more{number}").rmdir()
+        await each.until(lambda: each.watch.mode is WatchMode.NATIVE)
+        assert each.watch.trouble is None
+
+
+async def test_one_root_does_not_use_up_the_kernels_watches(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = tmp_path / "max_user_watches"
+    limit.write_text("10")
+    monkeypatch.setattr(watching, "_WATCHES", limit)
+    for number in range(9):
+        (folder / f"f{number}").mkdir()
+    async with watched(folder, poll_s=0.1) as each:
+        assert each.watch.mode is WatchMode.POLLING
+        assert isinstance(each.watch.trouble, WatchLimit)
 
 
 async def test_given_up_early_it_ends(folder: Path) -> None:

@@ -180,7 +180,7 @@ def _arguments(f: Facts) -> dict[str, tuple[Any, ...]]:
         "holds/lost_by_events_count": (f.owner,),
         "holds/holds_close": (f.owner,),
         "holds/holds": (None,),
-        "holds/holds_waiting": (),
+        "holds/concerns": (),
         "holds/hold_paths": (1, 10),
         "holds/hold_decide": (1, "approved"),
         "holds/decided_paths": (f.owner, f.paths[0], 500),

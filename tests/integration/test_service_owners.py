@@ -171,3 +171,23 @@ async def test_a_key_that_nobody_knows_is_looked_for_again(sync: Harness) -> Non
     await sync.connection.execute("drop table lost")
     await bob.becomes(picture(1), "active")
     assert len(sync.syncs()) == 2
+
+
+async def test_what_postgresql_refuses_of_one_owner_ends_nobody_elses_sync(
+    sync: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an answer of more than a gigabyte: thousands of copies of one picture, at paths of thousands of bytes."""
+    bob = await sync.add_person("bob@example.org")
+    await sync.start()
+
+    async def too_large(pool: Any, owner: OwnerId, **what: Any) -> Snapshot:
+        if owner == bob.user and RelPath(b"b.png") in what.get("paths", ()):
+            raise asyncpg.ProgramLimitExceededError("string buffer exceeds maximum allowed length")
+        return await snapshot(pool, owner, **what)
+
+    monkeypatch.setattr(observe, "snapshot", too_large)
+    bob.put("b.png", TWO)
+    assert "exceeds maximum" in str(await until(bob.problem))
+    sync.put("a.png", ONE)
+    await sync.tied("a.png")
+    assert sync.running()
