@@ -42,6 +42,8 @@ _QUOTA = "quota has been exceeded"
 _STALLED_S = 300.0  # for which a server may take nothing of what is sent; aiohttp's own time begins when all is sent
 # Connecting is quick or fails; an answer may wait for a large body to be stored.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
+PROMPT = aiohttp.ClientTimeout(total=10)
+"""For what the server has nothing to do for but to answer."""
 
 
 class ApiError(Exception):
@@ -120,7 +122,7 @@ class Server:
 
     async def ping(self) -> None:
         """Return when the server answers; raises Unavailable when it does not."""
-        answer = await self._request("GET", "/server/ping")
+        answer = await self._request("GET", "/server/ping", timeout=PROMPT)
         if answer.get("res") != "pong":
             raise Unavailable(f"What answers at {self._api} is no Immich server")
 
@@ -226,6 +228,8 @@ async def _unavailable_when_broken() -> AsyncIterator[None]:
 
 def _reason(error: BaseException) -> str:
     """Why there is no connection, in the system's words where it has some: aiohttp's are for programmers."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "it took too long"
     if not isinstance(error, aiohttp.ClientConnectorError) or isinstance(error, aiohttp.ClientSSLError):
         return str(error) or type(error).__name__
     code = error.os_error.errno or 0

@@ -1,10 +1,11 @@
 """Questions to Immich's server that change nothing there: which one it is, and what a key may do."""
 
+from typing import Any
 from uuid import UUID, uuid4
 
 from aiohttp import MultipartWriter
 
-from immich_dbsync.immich.api import DEVICE_ID, FileRefused, NotPermitted, Server, Unavailable
+from immich_dbsync.immich.api import DEVICE_ID, PROMPT, FileRefused, NotPermitted, Server, Unavailable
 
 
 class Probe(Server):
@@ -56,6 +57,10 @@ class Probe(Server):
             except FileRefused:
                 pass  # as expected: it may, but there was nothing to do
         return tuple(lacking)
+
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        # Whoever asks sits before a terminal, and none of this gives the server work to do.
+        return await super()._request(method, path, **{"timeout": PROMPT, **options})
 
     async def _upload_nothing(self, key: str) -> None:
         """A form with neither a file nor its dates: refused with 400 once the key has been let in."""

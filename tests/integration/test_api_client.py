@@ -1,5 +1,6 @@
 """The client against the stand-in of both versions, and against proxies and servers that are no Immich."""
 
+import asyncio
 import hashlib
 import json
 import socket
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
+import aiohttp
 import asyncpg
 import pytest
 from aiohttp import web
@@ -16,7 +18,7 @@ from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.server import StandIn
 from immich_dbsync.demo.stage import PERMISSIONS
 from immich_dbsync.demo.tables import ImmichVersion
-from immich_dbsync.immich import api
+from immich_dbsync.immich import api, probe
 from immich_dbsync.immich.api import Server, Upload, Uploaded
 from immich_dbsync.model import AssetId, Sha1
 from tests.waiting import until
@@ -357,6 +359,20 @@ async def test_why_there_is_no_connection_is_said_in_plain_words() -> None:
             with pytest.raises(api.Unavailable) as refused:
                 await server.ping()
     assert str(refused.value) == f"Immich's server does not answer: 127.0.0.1:{port}: Connection refused"
+
+
+async def test_what_gives_the_server_no_work_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and never answers. An upload or a deletion may take long; a question may not."""
+    assert api.PROMPT.total == 10
+    short = aiohttp.ClientTimeout(total=0.2)
+    monkeypatch.setattr(api, "PROMPT", short)
+    monkeypatch.setattr(probe, "PROMPT", short)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with Server(url) as server, probe.Probe(url) as asked:
+            for question in (server.ping(), asked.ping(), asked.version(), asked.whose("k"), asked.lacking("k")):
+                with pytest.raises(api.Unavailable, match="does not answer: it took too long"):
+                    await asyncio.wait_for(question, 5)
 
 
 async def test_another_server_that_answers_a_ping_is_no_immich() -> None:
