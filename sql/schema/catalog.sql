@@ -136,7 +136,8 @@ select
   pg_get_userbyid(c.relowner)::text as asset_owner,
   pg_has_role(c.relowner, 'USAGE') as acts_for_owner
 from pg_class c
-where c.oid = to_regclass('public.asset')
+join pg_namespace n on n.oid = c.relnamespace  -- to_regclass would fail where the schema may not be looked into
+where n.nspname = 'public' and c.relname = 'asset' and c.relkind in ('r', 'p')
 
 -- name: immich_columns
 -- Rows (table, column) of Immich's tables; a table of old versions among them, to tell these by.
