@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from immich_dbsync.errors import SettingsError
 from immich_dbsync.immich.library import Library
 from immich_dbsync.service.accounts import accounts
 from immich_dbsync.service.gate import unreachable
 from immich_dbsync.service.listener import connect, lock_key
 from immich_dbsync.service.logs import printable
-from immich_dbsync.settings import Settings
+from immich_dbsync.settings import Settings, program
 from immich_dbsync.store.owners import PAUSED
 from immich_dbsync.store.state import OwnerState, damaged_files, held_locks, owner_states, refused_files
 
@@ -53,12 +54,18 @@ async def look(settings: Settings) -> tuple[list[Line], list[str]]:
     connection = await connect(settings.require_database_url(), "immich-dbsync status")
     try:
         lines = await _lines(connection)
-        _, problems = await accounts(Library(connection), settings.api_keys_or_none())
+        keys = settings.api_keys_or_none()
+        _, problems = await accounts(Library(connection), keys)
     finally:
         await connection.close()
     if reason := await unreachable(settings):
         problems.append(f"{reason}; uploads and deletions wait for it")
-    if not lines:
+    if keys or not any(line.running for line in lines):  # one that runs has its keys from elsewhere
+        try:
+            settings.require_api_keys()
+        except SettingsError as error:
+            problems.append(f"`{program()} run` would not start: {str(error).rstrip('.')}")
+    if keys and not lines:
         problems.append("no owner is synced yet: start the service with `immich-dbsync run`")
     return lines, problems
 
