@@ -1,9 +1,10 @@
 """What gives access: the database's URL and the file of API keys, checked as they are read, and masked to be shown."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from immich_dbsync.errors import SettingsError
 
@@ -45,6 +46,15 @@ def masked_url(url: str) -> str:
     return urlunsplit((parts.scheme, netloc, parts.path, urlencode(query, safe="/*"), ""))
 
 
+def url_of_role(url: str, role: str) -> str:
+    """The URL of the same database for another role, without a password; of one that ``checked_url`` let pass."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    query = [(key, value) for key, value in parse_qsl(parts.query) if not (_is_secret(key) or key == "user")]
+    netloc = f"{quote(role, safe='')}@{host}"
+    return urlunsplit((parts.scheme, netloc, parts.path, urlencode(query, safe="/*"), ""))
+
+
 def _is_secret(name: str) -> bool:
     return any(word in name.lower() for word in ("pass", "pwd", "secret", "token", "key"))
 
@@ -65,7 +75,8 @@ def read_keys(path: Path) -> list[str]:
         with path.open(encoding="utf-8") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
-                raise SettingsError(f"{path} may be read by others (mode {mode:04o}). Run: chmod 600 {path}")
+                command = shlex.join(["chmod", "600", str(path)])
+                raise SettingsError(f"{path} may be read by others (mode {mode:04o}). Run: {command}")
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"

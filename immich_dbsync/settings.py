@@ -25,6 +25,8 @@ DEFAULT_CONFIG = Path("/etc/immich-dbsync.toml")
 SNAP_VARIABLE = "DBSYNC_SNAP"
 """Holds the name of the snap whose options the settings are, where that is so: the command line in a snap sets it."""
 
+_PROGRAM = "immich-dbsync"
+
 
 def _alias(name: str, *immich_names: str) -> AliasChoices:
     """A setting's names, strongest first: our variable, its key in the TOML file, Immich's own variables."""
@@ -297,6 +299,12 @@ def names_of(field: str) -> list[str]:
     alias = Settings.model_fields[field].validation_alias
     assert isinstance(alias, AliasChoices)
     return [str(choice) for choice in alias.choices]
+
+
+def program() -> str:
+    """What to type to run this program. A snap of another name has it as one of its commands."""
+    snap = os.environ.get(SNAP_VARIABLE, _PROGRAM)
+    return snap if snap.partition("_")[0] == _PROGRAM else f"{snap}.dbsync"  # after a _ stands which instance it is
 
 
 def option(field: str) -> str:

@@ -241,7 +241,7 @@ def _gone_or(error: OSError, path: RelPath) -> Exception:
 
 
 def _advice(path: Path, error: OSError) -> str:
-    if path.is_symlink():
+    if error.errno not in _FORBIDDEN and path.is_symlink():  # where we may not look it would raise
         return f"{str(path)!r} is a link: put the folder itself there, or mount it there"
     if error.errno == errno.ENOENT:
         return f"{str(path)!r} does not exist: create it, or mount it, and let the file sync tool fill it"

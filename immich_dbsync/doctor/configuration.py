@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from immich_dbsync.doctor.finding import Finding, ok, wrong
+from immich_dbsync.doctor.mending import ours, run
 from immich_dbsync.errors import SettingsError
 from immich_dbsync.settings import (
     DEFAULT_CONFIG,
@@ -14,10 +15,12 @@ from immich_dbsync.settings import (
     Settings,
     assignment,
     config_file,
+    name_in_use,
     option,
 )
 
 _WHAT = "settings"
+_URL = "postgresql://USER:PASSWORD@HOST:5432/immich"
 
 
 def unreadable(error: SettingsError) -> Finding:
@@ -26,7 +29,7 @@ def unreadable(error: SettingsError) -> Finding:
         _WHAT,
         str(error).rstrip("."),
         "nothing runs on settings that make no sense",
-        "Mend that, then run: immich-dbsync doctor",
+        ours("config", "show", first="Correct it where it is set, which is told by this."),
     )
 
 
@@ -43,18 +46,23 @@ def configuration(settings: Settings) -> Iterator[Finding]:
 
 
 def _missing(settings: Settings, file: Path) -> Iterator[Finding]:
-    if settings.database_url is None and settings.db_hostname is None:
-        yield _unset(
-            "database_url",
-            "postgresql://USER:PASSWORD@HOST:5432/immich",
-            file,
-            "Immich's database says what is in Immich, and tells of every deletion",
-        )
+    why = "Immich's database says what is in Immich, and tells of every deletion"
+    try:
+        settings.require_database_url()
+    except SettingsError as error:
+        if settings.database_url is not None:
+            yield wrong(_WHAT, str(error).rstrip("."), why, f"Write {name_in_use('database_url')} as in {_URL}")
+        elif settings.db_hostname is not None:
+            yield wrong(_WHAT, str(error).rstrip("."), why, "Mend DB_HOSTNAME: it is a name or an address alone")
+        else:
+            yield _unset("database_url", _URL, file, why)
     try:
         settings.require_sync_root()
     except SettingsError as error:
         if settings.sync_root is not None:
-            yield wrong(_WHAT, str(error).rstrip("."), "it is where the users' folders are", "Write the whole path")
+            yield wrong(
+                _WHAT, str(error).rstrip("."), "it is where the users' folders are", "Write the whole path, from / on"
+            )
         else:
             yield _unset("sync_root", "/srv/immich-sync", file, "it is the folder that holds one folder for each user")
     if settings.api_keys_file is None and not settings.api_keys_in_variable():
@@ -86,5 +94,5 @@ def _exposed(file: Path, settings: Settings) -> Finding | None:
         _WHAT,
         f"{file} may be read by others (mode {mode:04o})",
         "it can hold the database's password",
-        f"Run: chmod 600 {file}",
+        run("chmod", 600, file),
     )

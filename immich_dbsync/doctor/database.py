@@ -1,15 +1,19 @@
 """Is the database there, is it an Immich's, may we do what we need, and do our triggers see deletions?"""
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import asyncpg
 
 from immich_dbsync import sql
+from immich_dbsync.credentials import url_of_role
 from immich_dbsync.doctor.finding import Finding, note, ok, wrong
-from immich_dbsync.errors import DbsyncError, NotImmich
+from immich_dbsync.doctor.mending import ours, run, shell
+from immich_dbsync.errors import DbsyncError, LoginRefused, NotImmich, SettingsError
 from immich_dbsync.immich.library import Library
+from immich_dbsync.settings import name_in_use, program
 from immich_dbsync.store import expected, install
 
 _OLDEST, _NEWEST = (1, 136), (3, 2)  # versions whose tables are known
@@ -20,12 +24,15 @@ _GRANT = re.compile(r"grant ([\w, ]+?)\s*(?:\(([^)]*)\))?\s+on (?!schema)(.+?) t
 
 def no_database(error: DbsyncError) -> Finding:
     """It could not be connected to."""
-    return wrong(
-        "database",
-        str(error).rstrip("."),
-        "without it nothing is known of Immich",
-        "Start PostgreSQL, or mend database_url; with Docker its port has to be published to this host",
-    )
+    url = name_in_use("database_url")
+    match error:
+        case LoginRefused():  # it runs, and has just answered
+            mend = f"Mend user, password or database name in {url}, or in Immich's DB_USERNAME and the like"
+        case SettingsError():
+            mend = f"Write {url} as in postgresql://USER:PASSWORD@HOST:5432/immich"
+        case _:
+            mend = f"Start PostgreSQL, or mend {url}; with Docker its port has to be published to this host"
+    return wrong("database", str(error).rstrip("."), "without it nothing is known of Immich", mend)
 
 
 async def database(
@@ -54,7 +61,10 @@ def clock(offset_s: float, error_s: float) -> Finding:
         "clock",
         f"the database's is {abs(offset_s):.1f} s {ahead} this machine's",
         why,
-        "Have both set by NTP: timedatectl set-ntp true. It has to run on the machine that holds the folders",
+        run(
+            *("timedatectl", "set-ntp", "true"),
+            first="Have both clocks set by NTP; this service has to run on the machine that holds the folders.",
+        ),
     )
 
 
@@ -65,7 +75,7 @@ async def immich(connection: "asyncpg.Connection[asyncpg.Record]") -> tuple[list
     try:
         expected.require_immich((table, column) for table, column in found)
     except NotImmich as error:
-        mend = "Mend database_url, start Immich once, or update it"
+        mend = f"Mend {name_in_use('database_url')}, start Immich once, or update it"
         return [wrong("Immich's tables", str(error).rstrip("."), why, mend)], None
     try:
         version = await Library(connection).version()
@@ -107,8 +117,8 @@ async def trash(connection: "asyncpg.Connection[asyncpg.Record]") -> Finding:
 # --- rights and triggers ---
 
 
-async def rights(connection: "asyncpg.Connection[asyncpg.Record]", *, installed: bool) -> list[Finding]:
-    """Whether this role may install and mend triggers, or else at least run the service."""
+async def rights(connection: "asyncpg.Connection[asyncpg.Record]", url: str, *, installed: bool) -> list[Finding]:
+    """Whether this role, which ``url`` names, may install and mend triggers, or else at least run the service."""
     situation = await connection.fetchrow(sql.block("schema/catalog", "situation"))
     assert situation is not None
     role, owner, name = (f'"{situation[column]}"' for column in ("role", "asset_owner", "database"))
@@ -130,7 +140,7 @@ async def rights(connection: "asyncpg.Connection[asyncpg.Record]", *, installed:
                 "rights",
                 f"role {role} may not put triggers on Immich's tables, which belong to role {owner}",
                 why,
-                f"Set Immich's own role in database_url, or as a superuser: GRANT {owner} TO {role};",
+                f"Set Immich's own role in {name_in_use('database_url')}, or as a superuser: GRANT {owner} TO {role};",
             )
         ]
     if lacking := await _lacking(connection):
@@ -139,7 +149,7 @@ async def rights(connection: "asyncpg.Connection[asyncpg.Record]", *, installed:
                 "rights",
                 f"role {role} lacks {', '.join(lacking[:_SHOWN])}" + (" and more" if len(lacking) > _SHOWN else ""),
                 why,
-                f"As {owner}, run what this prints: immich-dbsync triggers sql --role {situation['role']}",
+                granting(url, situation["role"], situation["asset_owner"]),
             )
         ]
     return [
@@ -152,12 +162,29 @@ async def rights(connection: "asyncpg.Connection[asyncpg.Record]", *, installed:
     ]
 
 
+def granting(url: str, role: str, owner: str) -> str:
+    """How the owner of Immich's tables gives a role the least rights that the service needs."""
+    granted = f"{program()} triggers sql --role {shlex.quote(role)}"
+    return shell(f"{granted} | psql {shlex.quote(url_of_role(url, owner))}", first=f'As "{owner}" to PostgreSQL.')
+
+
+async def refused(
+    connection: "asyncpg.Connection[asyncpg.Record]", url: str, error: asyncpg.InsufficientPrivilegeError
+) -> Finding:
+    """A right that no check asked for, and that what followed would have needed."""
+    situation = await connection.fetchrow(sql.block("schema/catalog", "situation"))
+    assert situation is not None
+    return wrong(
+        "rights",
+        f"PostgreSQL refuses to let these be looked at: {error}",
+        "Immich's tables and ours are read",
+        granting(url, situation["role"], situation["asset_owner"]),
+    )
+
+
 async def _lacking(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
     needed = [*_needed(install.grants("role"))]
-    try:
-        rows = await connection.fetch(sql.block("doctor", "rights_missing"), *map(list, zip(*needed, strict=True)))
-    except asyncpg.InsufficientPrivilegeError as error:
-        return [str(error)]
+    rows = await connection.fetch(sql.block("doctor", "rights_missing"), *map(list, zip(*needed, strict=True)))
     return [f"{row['privilege']} on {row['relation']}{'.' + row['name'] if row['name'] else ''}" for row in rows]
 
 
@@ -183,7 +210,7 @@ def as_expected(differences: Sequence[str]) -> Finding:
     if not differences:
         return ok("triggers", "schema and triggers are in order", why)
     more = f", and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-    return wrong("triggers", "; ".join(differences[:_SHOWN]) + more, why, "Run: immich-dbsync triggers install")
+    return wrong("triggers", "; ".join(differences[:_SHOWN]) + more, why, ours("triggers", "install"))
 
 
 def _others(rows: Iterable[expected.Row]) -> Iterator[Finding]:
@@ -205,7 +232,12 @@ def _others(rows: Iterable[expected.Row]) -> Iterator[Finding]:
             "triggers",
             f"schema {name} of another version of immich-dbsync is there too",
             "two versions at once would do everything twice",
-            "Stop the other version; `triggers remove --purge` drops both",
+            ours(
+                "triggers",
+                "remove",
+                "--purge",
+                first="Stop the other version. What drops both is this, and then all begins anew.",
+            ),
         )
 
 

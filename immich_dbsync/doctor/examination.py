@@ -7,9 +7,9 @@ from uuid import UUID
 
 import asyncpg
 
-from immich_dbsync.doctor import configuration, database, folders, server, syncs, syncthing, watches
+from immich_dbsync.doctor import configuration, database, folders, keyfile, server, syncs, syncthing, watches
 from immich_dbsync.doctor.filesystems import Mount, mounts
-from immich_dbsync.doctor.finding import Finding, Level, wrong
+from immich_dbsync.doctor.finding import Finding, Level
 from immich_dbsync.errors import DbsyncError, SettingsError, TriggersDiffer
 from immich_dbsync.immich.library import Library
 from immich_dbsync.immich.probe import Probe
@@ -31,22 +31,35 @@ class _Known:
     running: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """The settings, the database's URL in them, and the API keys: None where they can't be read."""
+
+    settings: Settings
+    url: str
+    keys: tuple[str, ...] | None
+
+
 async def examine(load: Callable[[], Settings]) -> AsyncIterator[Finding]:
-    """Every finding, as soon as it is known; ``load`` reads the settings. Changes nothing."""
+    """Every finding, as soon as it is known; ``load`` reads the settings. Changes nothing.
+
+    Wherever checks are left out, something was found wrong before: what was not looked at is never all right.
+    """
     try:
         settings = load()
     except SettingsError as error:
         yield configuration.unreadable(error)
         return
-    for finding in configuration.configuration(settings):
+    keys, about_keys = keyfile.keys(settings)
+    for finding in [*configuration.configuration(settings), *about_keys]:
         yield finding
     try:
         url = settings.require_database_url()
-    except SettingsError:
+    except SettingsError:  # the configuration's finding
         url = None
     try:
         root = settings.require_sync_root()
-    except SettingsError:
+    except SettingsError:  # the configuration's finding
         root = None
     if root is not None:
         yield folders.sync_root(root)
@@ -57,19 +70,19 @@ async def examine(load: Callable[[], Settings]) -> AsyncIterator[Finding]:
                 connection = await connect(url, "immich-dbsync doctor")
             except DbsyncError as error:
                 yield database.no_database(error)
-        if connection is None:
+        if connection is None or url is None:
             for finding in await server.server(probe, None):
                 yield finding
             return
         try:
-            async for finding in _with_database(settings, connection, probe):
+            async for finding in _with_database(_Examined(settings, url, keys), connection, probe):
                 yield finding
         finally:
             await connection.close()
 
 
 async def _with_database(
-    settings: Settings, connection: "asyncpg.Connection[asyncpg.Record]", probe: Probe
+    examined: _Examined, connection: "asyncpg.Connection[asyncpg.Record]", probe: Probe
 ) -> AsyncIterator[Finding]:
     for finding in await database.database(connection):
         yield finding
@@ -81,46 +94,42 @@ async def _with_database(
         yield finding
     if any(finding.level is Level.WRONG for finding in found):
         return
+    said = False
     try:
-        async for finding in _with_immich(settings, connection, probe, answers=answers[0].level is Level.OK):
+        async for finding in _with_immich(examined, connection, probe, answers=answers[0].level is Level.OK):
+            said = said or (finding.what, finding.level) == ("rights", Level.WRONG)
             yield finding
     except asyncpg.InsufficientPrivilegeError as error:
-        yield wrong(
-            "rights",
-            str(error),
-            "these tables are read",
-            "Set Immich's own role in database_url, or grant what this prints: immich-dbsync triggers sql --role NAME",
-        )
+        if not said:
+            yield await database.refused(connection, examined.url, error)
 
 
 async def _with_immich(
-    settings: Settings, connection: "asyncpg.Connection[asyncpg.Record]", probe: Probe, *, answers: bool
+    examined: _Examined, connection: "asyncpg.Connection[asyncpg.Record]", probe: Probe, *, answers: bool
 ) -> AsyncIterator[Finding]:
+    settings, keys = examined.settings, examined.keys
     about_triggers, installed = await database.triggers(connection)
-    for finding in [*await database.rights(connection, installed=installed), *about_triggers]:
+    for finding in [*await database.rights(connection, examined.url, installed=installed), *about_triggers]:
         yield finding
     yield await database.trash(connection)
-    try:
-        keys = settings.api_keys_or_none()
-    except SettingsError as error:
-        yield server.unreadable(error)
-        return
-    found, problems = await accounts(Library(connection), keys)
-    emails = [owner.email for owner in await Library(connection).all_owners() if owner.active]
-    for finding in server.unusable(problems, emails, settings.api_keys_file):
+    found, problems = await accounts(Library(connection), keys or ())
+    with_key = {account.owner.id for account in found}
+    without = [o.email for o in await Library(connection).all_owners() if o.active and o.id not in with_key]
+    for finding in server.unusable(problems, without, settings):
         yield finding
-    if not found and emails and (settings.api_keys_file is not None or settings.api_keys_in_variable()):
-        yield server.nobody(emails)
+    if keys == () and settings.api_keys_file is not None:
+        yield server.nobody(without)
     if answers:
         for account in found:
-            for finding in await server.key(probe, account):
+            for finding in await server.key(probe, account, settings):
                 yield finding
     known = await _known(connection, [account.owner.id for account in found]) if installed else {}
     async for finding in _folders(settings, found, known):
         yield finding
     for account in found:
         their = known.get(account.owner.id, _Known())
-        for finding in syncs.sync(account.owner.email, their.state, running=their.running):
+        better_key = server.better_key(account, settings)
+        for finding in syncs.sync(account.owner.email, their.state, running=their.running, better_key=better_key):
             yield finding
 
 

@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 
 from immich_dbsync.doctor.finding import Finding, note, ok, wrong
-from immich_dbsync.errors import SettingsError
+from immich_dbsync.doctor.mending import ours
 from immich_dbsync.immich import api
+from immich_dbsync.immich.keys import PERMISSIONS
 from immich_dbsync.immich.probe import Probe
 from immich_dbsync.service.accounts import Account
-from immich_dbsync.settings import name_in_use
+from immich_dbsync.settings import Settings, name_in_use
 
 _SERVER, _SAME, _KEY = "server", "server and database", "API key"
+_IN_IMMICH = "in Immich (Account Settings, API Keys)"
 _SAME_WHY = "what one is asked to do would show in the other's tables only if they belong together"
 _KEY_WHY = "the user's files are uploaded, and their assets trashed, with it"
-_APART = "Mend server_url or database_url: the one is not the other's"
+
+
+def _apart() -> str:
+    return f"Mend {name_in_use('server_url')} or {name_in_use('database_url')}: the one is not the other's"
 
 
 async def server(probe: Probe, version: str | None) -> list[Finding]:
@@ -31,62 +36,77 @@ async def server(probe: Probe, version: str | None) -> list[Finding]:
 
 def same_version(answered: str, recorded: str) -> Finding:
     """Whether the server is of the version that used the database last."""
+    what = f"version of {_SAME}"
     if answered == recorded:
-        return ok(_SAME, f"both are of Immich {answered}", _SAME_WHY)
-    return wrong(_SAME, f"the server is Immich {answered}, the database is Immich {recorded}'s", _SAME_WHY, _APART)
+        return ok(what, f"both are of Immich {answered}", _SAME_WHY)
+    return wrong(what, f"the server is Immich {answered}, the database is Immich {recorded}'s", _SAME_WHY, _apart())
 
 
-def unreadable(error: SettingsError) -> Finding:
-    """The file of keys can't be read, or may be read by others; the error says what to do."""
-    return wrong(_KEY, str(error).rstrip("."), _KEY_WHY, "Mend that, then run: immich-dbsync doctor")
-
-
-def unusable(problems: Sequence[str], emails: Sequence[str], file: object) -> list[Finding]:
-    """Keys that can't be used, by what was said of each; and what to do where there are none at all."""
-    found = [
-        wrong(_KEY, problem, _KEY_WHY, f"Take it out of {file or name_in_use('api_keys')}; make another with users add")
-        for problem in problems
-    ]
-    if not found and not emails:
-        return [wrong(_KEY, "Immich has no user yet", _KEY_WHY, "Make the first in Immich's web page")]
+def unusable(problems: Sequence[str], emails: Sequence[str], settings: Settings) -> list[Finding]:
+    """Keys that can't be used, by what was said of each; ``emails``: Immich's users who have no other key."""
+    file, variable = settings.api_keys_file, settings.api_keys_in_variable()
+    where = " or ".join([*([name_in_use("api_keys")] if variable else []), *([str(file)] if file is not None else [])])
+    if file is None:
+        mend = f"Put another key in its place in {where}; make it {_IN_IMMICH}"
+    elif emails:
+        mend = _add(emails, f"Take it out of {where}.")
+    else:
+        mend = f"Take it out of {where}"
+    found = []
+    for problem in problems:  # each says after a colon what to do; that is said better here
+        said, _, todo = problem.partition(": ")
+        found.append(wrong(_KEY, said, _KEY_WHY, f"Take it out of {where}" if todo == "take the key out" else mend))
     return found
 
 
 def nobody(emails: Sequence[str]) -> Finding:
-    """No user is set up yet."""
-    others = f" (or another of {len(emails)})" if len(emails) > 1 else ""
-    return wrong(_KEY, "no user is set up yet", _KEY_WHY, f"Run: immich-dbsync users add {emails[0]}{others}")
+    """No user is set up yet; ``emails``: whom Immich has."""
+    if not emails:
+        return wrong(_KEY, "Immich has no user yet", _KEY_WHY, "Make the first in Immich's web page")
+    return wrong(_KEY, "no user is set up yet", _KEY_WHY, _add(emails))
 
 
-async def key(probe: Probe, account: Account) -> list[Finding]:
+def _add(emails: Sequence[str], first: str = "") -> str:
+    others = f" Or for another of {len(emails)} users, see users list." if len(emails) > 1 else ""
+    return ours("users", "add", emails[0], first=first + others if first else others.lstrip())
+
+
+def better_key(account: Account, settings: Settings) -> str:
+    """How a user comes to a key with all that is needed: `users add` makes one where theirs stands in the file."""
+    if settings.api_keys_file is None or account.key in settings.api_keys_in_variable():
+        needed = " and ".join(PERMISSIONS)
+        return f"Give it {needed} {_IN_IMMICH}, or put another in its place in {name_in_use('api_keys')}"
+    return ours("users", "add", account.owner.email)
+
+
+async def key(probe: Probe, account: Account, settings: Settings) -> list[Finding]:
     """Whether the server knows this key as this user's, and whether it may do what is needed; changes nothing."""
     email = account.owner.email
-    what = f"{_KEY} of {email}"
+    what, same = f"{_KEY} of {email}", f"{_SAME}, by the key of {email}"
     try:
         whose = await probe.whose(account.key)
         lacking = await probe.lacking(account.key)
     except api.KeyRejected:
-        return [wrong(_SAME, f"the server does not know the key of {email} that the database has", _SAME_WHY, _APART)]
+        return [wrong(same, f"the server does not know the key of {email} that the database has", _SAME_WHY, _apart())]
     except api.ApiError as error:
         return [wrong(what, f"it could not be tried: {error}", _KEY_WHY, "Try again when the server answers")]
     if whose is not None and whose != account.owner.id:
-        return [wrong(_SAME, f"to the server, the key of {email} is user {whose}'s", _SAME_WHY, _APART)]
+        return [wrong(same, f"to the server, the key of {email} is user {whose}'s", _SAME_WHY, _apart())]
     return [
-        ok(_SAME, f"the server knows the key of {email} that the database has", _SAME_WHY),
-        permissions(what, email, lacking),
+        ok(same, f"the server knows the key of {email} that the database has", _SAME_WHY),
+        permissions(what, lacking, better_key(account, settings)),
     ]
 
 
-def permissions(what: str, email: str, lacking: Sequence[str]) -> Finding:
-    """Whether a key has the permissions that are needed."""
-    again = f"Run: immich-dbsync users add {email}"
+def permissions(what: str, lacking: Sequence[str], better: str) -> Finding:
+    """Whether a key has the permissions that are needed; ``better`` is how to come to one that has."""
     if {*lacking} - {"asset.copy"}:
-        return wrong(what, f"it lacks {' and '.join(lacking)}", _KEY_WHY, again)
+        return wrong(what, f"it lacks {' and '.join(lacking)}", _KEY_WHY, better)
     if lacking:
         return note(
             what,
             "it lacks asset.copy",
             "the old version of an edited picture stays in Immich beside the new one",
-            "Give the key this permission in Immich",
+            f"Give the key this permission {_IN_IMMICH}",
         )
     return ok(what, "it has the permissions that are needed", _KEY_WHY)

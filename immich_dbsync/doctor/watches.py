@@ -6,11 +6,13 @@ from pathlib import Path
 from immich_dbsync.disk.folders import folders
 from immich_dbsync.disk.root import Root
 from immich_dbsync.doctor.finding import Finding, ok, wrong
+from immich_dbsync.doctor.mending import shell
 from immich_dbsync.errors import RootUnusable
 
 _LIMITS = Path("/proc/sys/fs/inotify")
 _ROOM = 1.25  # other programs of the same user watch too
 _LEAST = 1 << 20  # what to raise it to, or the next power of two that does
+_LEAST_INSTANCES = 1024
 _INSTANCES = 3  # that each user's sync needs, at most
 
 
@@ -36,13 +38,21 @@ def watches(needed: int, users: int, *, limits: Path = _LIMITS) -> Finding:
     wanted, wanted_instances = int(needed * _ROOM), users * _INSTANCES
     if wanted <= most and wanted_instances <= instances:
         return ok("inotify", f"{most} watches for each user of this system, of which {needed} are needed", why)
-    enough = _LEAST
+    enough = max(_LEAST, most)
     while enough < wanted:
         enough *= 2
-    settings = f"fs.inotify.max_user_watches={enough} fs.inotify.max_user_instances={max(1024, wanted_instances)}"
     return wrong(
         "inotify",
         f"{most} watches and {instances} instances for each user of this system, and {needed} folders of {users} users",
         why,
-        f"Run: sysctl {settings}, and write both into a file in /etc/sysctl.d/",
+        raised(enough, max(_LEAST_INSTANCES, instances, wanted_instances)),
+    )
+
+
+def raised(watches: int = _LEAST, instances: int = _LEAST_INSTANCES) -> str:
+    """How to raise the kernel's limits, at once and for good: what sysctl prints is what such a file holds."""
+    limits = f"fs.inotify.max_user_watches={watches} fs.inotify.max_user_instances={instances}"
+    return shell(
+        f"sysctl -w {limits} | tee /etc/sysctl.d/60-immich-dbsync.conf",
+        first="As root, and restart the service afterwards.",
     )

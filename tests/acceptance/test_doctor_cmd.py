@@ -3,22 +3,26 @@
 import asyncio
 import re
 import shlex
+import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.server import StandIn
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
-from tests.acceptance.commands import Service, command, environment, on_terminal, put
+from tests.acceptance.commands import Service, command, environment, on_terminal, put, without_override
 from tests.databases import Servers
+from tests.integration.assets import least_role, url_of
 from tests.waiting import until
 
 ADA = "ada@example.org"
 _SETTING = re.compile(r"\b(IMMICH_DBSYNC_\w+)")
-_COMMAND = re.compile(r"Run: (.+?)(?: \(|$)")
+_COMMAND = re.compile(r"Run: (.+)$")
 
 
 @pytest.fixture
@@ -38,6 +42,11 @@ async def findings(stage: Stage) -> dict[str, dict[str, str]]:
     ended = await command("doctor", "--json", env=stage.environment())
     assert ended.code in {0, 12}, ended
     return {each["what"]: each for each in ended.json["findings"] if each["level"] != "ok"}
+
+
+def let_in(stage: Stage) -> None:
+    """Have the database's socket there for everybody, and not for PostgreSQL's user and root's powers alone."""
+    Path(parse_qs(urlsplit(stage.database_url).query)["host"][0]).chmod(0o755)
 
 
 async def set_up(stage: Stage) -> dict[str, str]:
@@ -153,7 +162,7 @@ async def test_a_server_that_is_not_the_databases_is_found(stage: Stage, other_d
     async with StandIn(other_database, version="2.7.5") as immich:
         stage.settings["IMMICH_DBSYNC_SERVER_URL"] = immich.url
         ended = await command("doctor", "--json", env=stage.environment())
-    said = [each["found"] for each in ended.json["findings"] if each["what"] == "server and database"]
+    said = [each["found"] for each in ended.json["findings"] if "server and database" in each["what"]]
     assert said == [
         "the server is Immich 2.7.5, the database is Immich 3.1.0's",
         f"the server does not know the key of {ADA} that the database has",
@@ -185,7 +194,8 @@ async def test_keys_of_no_use_are_found(stage: Stage, tmp_path: Path) -> None:
     file.chmod(0o640)
     stage.settings |= {"IMMICH_DBSYNC_API_KEYS": "", "IMMICH_DBSYNC_API_KEYS_FILE": str(file)}
     found = await findings(stage)
-    assert f"Run: chmod 600 {file}" in found["API key"]["found"]
+    assert found["API key"]["found"] == f"{file} may be read by others (mode 0640)"
+    assert found["API key"]["mend"] == f"Run: chmod 600 {file}"
 
 
 async def test_each_user_has_lines_of_their_own(stage: Stage) -> None:
@@ -206,7 +216,63 @@ async def test_each_user_has_lines_of_their_own(stage: Stage) -> None:
 
         await until(paused)
     (stage.folder / ".immich-dbsync" / "root-id").unlink()
-    assert "marker_missing" in (await findings(stage))[f"folder of {ADA}"]["found"]
+    assert "has no mark" in (await findings(stage))[f"folder of {ADA}"]["found"]
+
+
+async def test_what_may_not_be_opened_wants_rights_and_nothing_else(stage: Stage) -> None:
+    """A user's folder, our own in it, and the folder above; asked by somebody who may not look into them."""
+    await set_up(stage)
+    let_in(stage)
+    state = stage.folder / ".immich-dbsync"
+    state.mkdir()
+    for closed, what in ((stage.folder, f"folder of {ADA}"), (state, f"folder of {ADA}"), (stage.home, "sync root")):
+        closed.chmod(0)
+        ended = await command("doctor", "--json", env=stage.environment(), before=without_override())
+        closed.chmod(0o700)
+        assert (ended.code, "Traceback" in ended.err) == (12, False), ended
+        found = {each["what"]: each for each in ended.json["findings"] if each["level"] == "wrong"}
+        assert " may not be " in found[what]["found"], found
+        assert not re.search(r"[Mm]ove|[Mm]ount|mv |mkdir", found[what]["mend"])
+
+
+async def test_a_url_that_makes_no_sense_is_wrong_and_never_well(stage: Stage) -> None:
+    stage.settings["IMMICH_DBSYNC_DATABASE_URL"] = "postgresql://postgres:s3cret@127.0.0.1:99999/x"
+    ended = await command("doctor", env=stage.environment())
+    assert (ended.code, "Nothing needs to be mended" in ended.err) == (12, False)
+    assert "s3cret" not in ended.out + ended.err
+
+
+async def test_doctor_and_status_say_when_run_would_refuse_to_start(stage: Stage, tmp_path: Path) -> None:
+    env = await set_up(stage)
+    missing = tmp_path / "keys"
+    with Service(env, stage.home / "log") as service:
+        await service.until_logged("scan.finished")
+        assert (await command("status", env=env)).code == 0
+        assert (await command("doctor", env=env)).code == 0
+        env = {**env, "IMMICH_DBSYNC_API_KEYS_FILE": str(missing)}
+        refused = (await command("run", env=env)).complaint(3)
+        for name in ("status", "doctor"):
+            ended = await command(name, env=env)
+            assert (ended.code, refused.rstrip(".") in ended.out) == (12, True), ended
+
+
+async def test_rights_that_are_missing_are_one_line(stage: Stage, servers: Servers, database: str) -> None:
+    role = least_role(servers.cluster().url(database))
+    await stage.connection.execute(f'revoke usage on schema immich_dbsync_v1 from "{role}"')
+    stage.settings["IMMICH_DBSYNC_DATABASE_URL"] = url_of(servers.cluster(), database, role)
+    ended = await command("doctor", "--json", env=stage.environment())
+    said = [each["found"] for each in ended.json["findings"] if each["what"] == "rights"]
+    assert said == [f'role "{role}" lacks usage on schema immich_dbsync_v1']
+
+
+async def test_a_server_that_takes_connections_and_never_answers_is_waited_for_ten_seconds(stage: Stage) -> None:
+    await set_up(stage)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        stage.settings["IMMICH_DBSYNC_SERVER_URL"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        found = await findings(stage)
+        assert time.monotonic() - began < 30
+    assert found["server"]["found"] == "Immich's server does not answer: it took too long"
 
 
 async def test_a_share_of_syncthing_that_only_receives_is_found(stage: Stage) -> None:

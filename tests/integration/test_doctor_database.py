@@ -1,5 +1,6 @@
 """What `doctor` says of a real database: each check, and what makes it fail."""
 
+import shlex
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -114,9 +115,10 @@ def name(servers: Servers) -> Iterator[str]:
 
 
 async def rights_of(servers: Servers, name: str, role: str, *, installed: bool) -> Finding:
-    connected = await asyncpg.connect(url_of(servers.cluster(), name, role))
+    url = url_of(servers.cluster(), name, role)
+    connected = await asyncpg.connect(url)
     try:
-        [found] = await database.rights(connected, installed=installed)
+        [found] = await database.rights(connected, url, installed=installed)
         return found
     finally:
         await connected.close()
@@ -155,5 +157,29 @@ async def test_a_role_with_the_least_rights_runs_the_service_and_mends_nothing(s
     await execute(url, install.grants(role), f'revoke delete on immich_dbsync_v1.events from "{role}"')
     found = await rights_of(servers, name, role, installed=True)
     assert "lacks delete on immich_dbsync_v1.events" in found.found
-    await execute(url, f'revoke usage on schema immich_dbsync_v1 from "{role}"')
-    assert (await rights_of(servers, name, role, installed=True)).level is Level.WRONG
+    for schema in ("immich_dbsync_v1", "public"):  # into which a role can't look at all
+        await execute(url, install.grants(role), f'revoke usage on schema {schema} from "{role}"')
+        found = await rights_of(servers, name, role, installed=True)
+        assert (found.level, found.found) == (Level.WRONG, f'role "{role}" lacks usage on schema {schema}')
+
+
+async def test_what_is_said_to_grant_rights_can_be_pasted(servers: Servers, name: str) -> None:
+    """As far as psql: that it is asked of the same database, as the owner and without a password."""
+    role = least_role(servers.cluster().url(name))
+    await execute(servers.cluster().url(name), f'revoke usage on schema immich_dbsync_v1 from "{role}"')
+    mend = (await rights_of(servers, name, role, installed=True)).mend
+    printing, _, granting = mend.partition(" Run: ")[2].partition(" | ")
+    assert shlex.split(printing) == ["immich-dbsync", "triggers", "sql", "--role", role]
+    psql, url = shlex.split(granting)
+    assert psql == "psql"
+    await execute(url, install.grants(role))
+    assert (await rights_of(servers, name, role, installed=True)).level is Level.NOTE
+
+
+async def test_a_right_that_no_check_asked_for_is_said_in_one_line(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    error = asyncpg.InsufficientPrivilegeError("permission denied for table x")
+    found = await database.refused(connection, database_url, error)
+    assert found.found.endswith("permission denied for table x")
+    assert "triggers sql --role postgres | psql " in found.mend

@@ -2,7 +2,7 @@
 
 import pytest
 
-from immich_dbsync.credentials import MASK, masked_url
+from immich_dbsync.credentials import MASK, masked_url, url_of_role
 
 SHOWN = {
     "postgresql://h/x": "postgresql://h/x",
@@ -32,3 +32,15 @@ SHOWN = {
 def test_no_password_is_shown(url: str) -> None:
     assert masked_url(url) == SHOWN[url]
     assert "cr3t" not in masked_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("postgresql://me:s3cr3t@h:1/x", "postgresql://the%20owner@h:1/x"),
+        ("postgresql://h/x?user=me&password=s3cr3t&sslmode=require", "postgresql://the%20owner@h/x?sslmode=require"),
+        ("postgresql://me@/x?host=/run/pg&port=1", "postgresql://the%20owner@/x?host=/run/pg&port=1"),
+    ],
+)
+def test_the_url_of_another_role_has_no_password(url: str, other: str) -> None:
+    assert url_of_role(url, "the owner") == other

@@ -1,22 +1,39 @@
 """Each check of `doctor` that needs no server: what makes it fail, and what it then says to do."""
 
-from collections.abc import Iterable
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import SecretStr
+from pydantic import AnyHttpUrl, SecretStr
 
-from immich_dbsync.doctor import configuration, database, filesystems, folders, server, syncs, syncthing, watches
+from immich_dbsync.doctor import (
+    configuration,
+    database,
+    filesystems,
+    folders,
+    keyfile,
+    server,
+    syncs,
+    syncthing,
+    watches,
+)
+from immich_dbsync.doctor.examination import examine
 from immich_dbsync.doctor.filesystems import Mount
 from immich_dbsync.doctor.finding import Finding, Level
-from immich_dbsync.errors import LoginRefused, SettingsError
+from immich_dbsync.errors import DatabaseUnreachable, LoginRefused, SettingsError
+from immich_dbsync.immich.library import Owner
 from immich_dbsync.model import OwnerId
-from immich_dbsync.settings import CONFIG_VARIABLE, Settings
+from immich_dbsync.service.accounts import Account
+from immich_dbsync.settings import CONFIG_VARIABLE, SNAP_VARIABLE, Settings
 from immich_dbsync.store.state import OwnerState
 
 ROOT = Path("/srv/sync/one")
+ADA = Account(Owner(OwnerId(UUID(int=1)), "a@b", "Ada", active=True), "the-key")
 EMPTY = Path("/var/empty")
 
 
@@ -97,6 +114,12 @@ def test_settings_that_make_no_sense_are_said_to() -> None:
 # --- database ---
 
 
+def test_what_has_just_answered_need_not_be_started() -> None:
+    refused = database.no_database(LoginRefused("PostgreSQL refuses the login: no such role.")).mend
+    assert refused.startswith("Mend user, password or database name in IMMICH_DBSYNC_DATABASE_URL")
+    assert database.no_database(DatabaseUnreachable("x")).mend.startswith("Start PostgreSQL")
+
+
 def test_a_login_that_is_refused_is_said() -> None:
     found = database.no_database(LoginRefused("PostgreSQL refuses the login: no such role."))
     assert (found.level, found.found) == (Level.WRONG, "PostgreSQL refuses the login: no such role")
@@ -145,29 +168,107 @@ def test_a_server_of_another_version_is_not_the_databases() -> None:
 
 def test_where_nobody_is_set_up_the_first_is_named() -> None:
     assert server.nobody(["ada@example.org"]).mend == "Run: immich-dbsync users add ada@example.org"
-    assert server.nobody(["a@b", "c@d"]).mend == "Run: immich-dbsync users add a@b (or another of 2)"
-    assert the(server.unusable([], [], None)).mend == "Make the first in Immich's web page"
-    assert server.unusable([], ["a@b"], None) == []
+    of_two = server.nobody(["a@b", "c@d"]).mend
+    assert of_two == "Or for another of 2 users, see users list. Run: immich-dbsync users add a@b"
+    assert server.nobody([]).mend == "Make the first in Immich's web page"
+    assert server.unusable([], ["a@b"], settings()) == []
 
 
-def test_a_key_that_is_unknown_is_said_with_where_it_stands() -> None:
-    found = the(server.unusable(["API key 1 of 1 is not known to this Immich"], ["a@b"], Path("/etc/keys")))
-    assert found.level is Level.WRONG
-    assert "/etc/keys" in found.mend
+UNKNOWN = "API key 1 of 1 is not known to this Immich: make a new one in its account settings"
+DELETED = "API key 1 belongs to c@d, who is deleted in Immich: take the key out"
+
+
+@pytest.mark.parametrize(
+    ("problem", "given", "without", "mend"),
+    [
+        (UNKNOWN, {}, ["a@b"], "Take it out of /etc/keys. Run: immich-dbsync users add a@b"),
+        (UNKNOWN, {}, [], "Take it out of /etc/keys"),
+        (DELETED, {}, ["a@b"], "Take it out of /etc/keys"),
+        (
+            UNKNOWN,
+            {"api_keys_file": None, "api_keys": SecretStr("k")},
+            ["a@b"],
+            "Put another key in its place in IMMICH_DBSYNC_API_KEYS; make it in Immich (Account Settings, API Keys)",
+        ),
+        (
+            UNKNOWN,
+            {"api_keys": SecretStr("k")},
+            ["a@b"],
+            "Take it out of IMMICH_DBSYNC_API_KEYS or /etc/keys. Run: immich-dbsync users add a@b",
+        ),
+    ],
+)
+def test_a_key_of_no_use_is_replaced_where_it_stands(
+    problem: str, given: dict[str, object], without: list[str], mend: str
+) -> None:
+    found = the(server.unusable([problem], without, settings(**given)))
+    assert (found.level, found.found, found.mend) == (Level.WRONG, problem.partition(":")[0], mend)
 
 
 @pytest.mark.parametrize(
     ("lacking", "level", "mend"),
     [
         ((), Level.OK, ""),
-        (("asset.copy",), Level.NOTE, "Give the key this permission in Immich"),
+        (("asset.copy",), Level.NOTE, "Give the key this permission in Immich (Account Settings, API Keys)"),
         (("asset.delete",), Level.WRONG, "Run: immich-dbsync users add a@b"),
         (("asset.upload", "asset.copy"), Level.WRONG, "Run: immich-dbsync users add a@b"),
     ],
 )
 def test_permissions_that_are_missing_are_found(lacking: tuple[str, ...], level: Level, mend: str) -> None:
-    found = server.permissions("API key", "a@b", lacking)
+    found = server.permissions("API key", lacking, server.better_key(ADA, settings()))
     assert (found.level, found.mend) == (level, mend)
+
+
+@pytest.mark.parametrize(
+    "given", [{"api_keys": SecretStr("other the-key")}, {"api_keys": SecretStr("the-key"), "api_keys_file": None}]
+)
+def test_a_key_that_users_add_would_not_replace_is_not_left_to_it(given: dict[str, object]) -> None:
+    mend = server.better_key(ADA, settings(**given))
+    assert mend.startswith("Give it asset.upload and asset.delete and asset.copy in Immich")
+    assert mend.endswith("or put another in its place in IMMICH_DBSYNC_API_KEYS")
+
+
+# --- the file of keys ---
+
+
+def keys_of(**given: object) -> tuple[tuple[str, ...] | None, list[Finding]]:
+    return keyfile.keys(settings(**given))
+
+
+def test_before_the_first_key_a_file_that_is_not_there_is_no_mistake(tmp_path: Path) -> None:
+    assert keys_of(api_keys_file=tmp_path / "keys") == ((), [])
+
+
+def test_what_run_would_refuse_is_found(tmp_path: Path) -> None:
+    """A file that is missing beside a key in the variable; and one that others may read, in a folder with a space."""
+    missing = tmp_path / "my keys"
+    known, found = keys_of(api_keys=SecretStr("k"), api_keys_file=missing)
+    assert known == ("k",)
+    assert the(found).mend.endswith(f" Run: install -m 600 /dev/null '{missing}'")
+    subprocess.run(the(found).mend.partition("Run: ")[2], shell=True, check=True)
+    assert keys_of(api_keys=SecretStr("k"), api_keys_file=missing) == (("k",), [])
+    missing.chmod(0o644)
+    missing.write_text("k")
+    known, found = keys_of(api_keys_file=missing)
+    assert (known, the(found).found) == (None, f"{missing} may be read by others (mode 0644)")
+    assert the(found).mend == f"Run: chmod 600 '{missing}'"
+
+
+def test_a_folder_that_users_add_could_not_write_to_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = tmp_path / "no folder" / "keys"
+    [found] = keys_of(api_keys_file=missing)[1]
+    assert (found.level, found.mend) == (Level.WRONG, f"Run: mkdir -p -m 700 '{missing.parent}'")
+    (tmp_path / "file").touch()
+    [found, _] = keys_of(api_keys_file=tmp_path / "file" / "keys")[1]
+    assert found.found == f"{tmp_path}/file is no folder"
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    for user, mend in ((0, "Set IMMICH_DBSYNC_API_KEYS_FILE to a file in a folder"), (1, "Run as its owner (")):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        [found] = keys_of(api_keys_file=tmp_path / "keys")[1]
+        assert (found.level, found.mend.startswith(mend)) == (Level.WRONG, True)
+    (tmp_path / "keys").touch(mode=0o600)
+    [found] = keys_of(api_keys_file=tmp_path / "keys")[1]
+    assert found.level is Level.NOTE
 
 
 # --- folders ---
@@ -176,7 +277,11 @@ def test_permissions_that_are_missing_are_found(lacking: tuple[str, ...], level:
 def test_a_sync_root_that_is_missing_or_no_folder_is_found(tmp_path: Path) -> None:
     assert folders.sync_root(tmp_path).level is Level.OK
     missing = tmp_path / "missing"
-    assert folders.sync_root(missing).mend == f"Mount it, or make it. Run: mkdir -p {missing}"
+    assert folders.sync_root(missing).mend == (
+        "Mount it, or make it and give it (chown) to the user as whom the file sync tool writes there."
+        f" Run: mkdir -p {missing}"
+    )
+    assert folders.sync_root(tmp_path / "my photos").mend.endswith(f" Run: mkdir -p '{tmp_path}/my photos'")
     missing.touch()
     assert folders.sync_root(missing).found == f"{missing} is no folder"
 
@@ -195,18 +300,38 @@ def test_a_folder_that_is_missing_is_made_or_put_back(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_the_one_that_was_synced_is_found(tmp_path: Path) -> None:
-    found = folder_of(tmp_path, root_id=UUID(int=1))
-    assert found.level is Level.WRONG
-    assert "marker_missing" in found.found
-    state = tmp_path / ".immich-dbsync"
+    """What is said to do makes it the right one: without a mark, and with another folder's."""
+    known = UUID(int=1)
+    for found, before in (("has no mark", None), ("has the mark of another folder", UUID(int=2))):
+        root = tmp_path / f"my {found}"
+        state = root / ".immich-dbsync"
+        root.mkdir()
+        if before is not None:
+            state.mkdir()
+            (state / "root-id").write_text(f"{before}\n")
+        said = folder_of(root, root_id=known)
+        assert (said.level, found in said.found) == (Level.WRONG, True)
+        subprocess.run(said.mend.partition("Run: ")[2], shell=True, check=True)
+        assert (state / "root-id").read_text() == f"{known}\n"
+        assert folder_of(root, root_id=known).level is Level.OK
+        assert ".stfolder" in folder_of(root, root_id=known, st=(b"Camera",)).mend
+
+
+@pytest.mark.parametrize("root_id", [None, UUID(int=1)])
+def test_what_is_no_mark_is_put_aside_and_never_written_through(tmp_path: Path, root_id: UUID | None) -> None:
+    state, target = tmp_path / ".immich-dbsync", tmp_path / "target"
     state.mkdir()
-    (state / "root-id").write_text(f"{UUID(int=2)}\n")
-    assert "marker_foreign" in folder_of(tmp_path, root_id=UUID(int=1)).found
-    (state / "root-id").write_text("nonsense")
-    assert folder_of(tmp_path).mend == "Move that file away"
-    (state / "root-id").write_text(f"{UUID(int=2)}\n")
-    assert folder_of(tmp_path, root_id=UUID(int=2)).level is Level.OK
-    assert ".stfolder" in folder_of(tmp_path, root_id=UUID(int=2), st=(b"Camera",)).mend
+    target.write_text("mine")
+    (state / "root-id").symlink_to(target)
+    found = folder_of(tmp_path, root_id=root_id)
+    assert found.found == f"{state}/root-id is no mark of ours"
+    subprocess.run(found.mend.partition("Run: ")[2], shell=True, check=True)
+    assert (state / "root-id.aside").is_symlink()
+    if root_id is not None:  # and should it be back by the time that the next advice is followed:
+        found = folder_of(tmp_path, root_id=root_id)
+        (state / "root-id").symlink_to(target)
+        assert subprocess.run(found.mend.partition("Run: ")[2], shell=True, check=False).returncode != 0
+    assert target.read_text() == "mine"
 
 
 def test_a_folder_that_may_not_be_written_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,9 +339,44 @@ def test_a_folder_that_may_not_be_written_is_found(tmp_path: Path, monkeypatch: 
     assert "may not be read and written" in folder_of(tmp_path).found
 
 
+@pytest.mark.parametrize("user", [0, 1])
+def test_where_only_rights_are_missing_nothing_is_moved_or_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int
+) -> None:
+    """The folder, our own in it, the mark, and the sync root."""
+    (tmp_path / ".immich-dbsync").mkdir()
+    (tmp_path / ".immich-dbsync" / "root-id").write_text("1")
+    really = os.open
+
+    def refused(name: str) -> Callable[..., int]:
+        def refusing(path: str | bytes | Path, *given: Any, **how: Any) -> int:
+            if Path(os.fsdecode(path)).name == name:
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return really(path, *given, **how)
+
+        return refusing
+
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    for name in (tmp_path.name, ".immich-dbsync", "root-id"):
+        with monkeypatch.context() as patched:
+            patched.setattr("os.open", refused(name))
+            found = folder_of(tmp_path, root_id=UUID(int=1))
+        assert found.level is Level.WRONG
+        assert found.found.endswith((" may not be opened", " may not be read"))
+        assert (" Run: setfacl " if user == 0 else "Run as its owner (") in found.mend
+
+
 def test_a_file_in_place_of_our_own_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / ".immich-dbsync").touch()
-    assert "away" in folder_of(tmp_path).mend
+    assert folder_of(tmp_path).mend.endswith(f" Run: mv {tmp_path}/.immich-dbsync {tmp_path}/.immich-dbsync.aside")
+
+
+def test_a_good_folder_says_what_makes_it_good(tmp_path: Path) -> None:
+    found = folder_of(tmp_path, on=[Mount(Path("/"), "ext4")]).found
+    assert found == (
+        f"{tmp_path} is there, readable and writable, on ext4; files can be renamed into its quarantine,"
+        " and inotify tells of changes"
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,9 +427,15 @@ def test_too_few_watches_come_with_the_line_that_raises_them(tmp_path: Path) -> 
     assert watches.watches(1000, 2, limits=limits(tmp_path, 8192, 128)).level is Level.OK
     found = watches.watches(8000, 2, limits=tmp_path)
     assert found.level is Level.WRONG
-    assert found.mend.startswith("Run: sysctl fs.inotify.max_user_watches=1048576 fs.inotify.max_user_instances=1024,")
+    assert found.mend == (
+        "As root, and restart the service afterwards. Run: sysctl -w fs.inotify.max_user_watches=1048576"
+        " fs.inotify.max_user_instances=1024 | tee /etc/sysctl.d/60-immich-dbsync.conf"
+    )
     assert "max_user_watches=4194304" in watches.watches(2_000_000, 2, limits=tmp_path).mend
     assert watches.watches(1, 100, limits=tmp_path).level is Level.WRONG
+    enough = watches.watches(1, 100, limits=limits(tmp_path, 1 << 24, 128)).mend
+    assert f"max_user_watches={1 << 24} " in enough  # what is high already is not lowered
+    limits(tmp_path, 8192, 128)
     assert watches.watches(1, 1, limits=tmp_path / "none").level is Level.WRONG
 
 
@@ -355,26 +521,82 @@ def state(**given: object) -> OwnerState:
     return OwnerState(**(values | counts | nothing | given))  # type: ignore[arg-type]
 
 
-def test_a_user_whom_nobody_syncs_is_found() -> None:
-    assert the(syncs.sync("a@b", None, running=False)).mend.startswith("Run: immich-dbsync run")
-    assert the(syncs.sync("a@b", state(), running=True)).level is Level.OK
+def sync_of(given: OwnerState | None, *, running: bool) -> list[Finding]:
+    return [*syncs.sync("a@b", given, running=running, better_key="a better key")]
+
+
+def test_a_user_whom_nobody_syncs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert the(sync_of(None, running=False)).mend.endswith(" Run: immich-dbsync run")
+    assert the(sync_of(state(), running=True)).level is Level.OK
+    monkeypatch.setenv(SNAP_VARIABLE, "photos")
+    assert the(sync_of(None, running=False)).mend.endswith(" Run: snap set photos dbsync.enabled=true")
 
 
 def test_one_who_is_paused_is_noted() -> None:
-    found = the(syncs.sync("a@b", state(problems={"paused": {"text": "x"}}), running=False))
-    assert (found.level, found.mend) == (Level.NOTE, "Go on with: immich-dbsync users resume a@b")
+    found = the(sync_of(state(problems={"paused": {"text": "x"}}), running=False))
+    assert (found.level, found.mend) == (Level.NOTE, "It goes on with this. Run: immich-dbsync users resume a@b")
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "said", "mend"),
     [
-        ({"problems": {"quota": {"text": "Immich takes no more uploads."}}}, "Immich takes no more uploads"),
-        ({"holds": 1}, "1 hold waits"),
-        ({"holds": 2}, "2 holds wait"),
-        ({"refused": 2, "damaged": 1}, "2 files refused by Immich, 1 damaged"),
+        (
+            {"problems": {"quota": {"text": "Immich takes no more uploads."}}},
+            "Immich takes no more uploads",
+            "Run: immich-dbsync resync --user a@b",
+        ),
+        ({"problems": {"key": {"text": "Immich refuses the API key."}}}, "Immich refuses the API key", "a better key"),
+        ({"problems": {"owner": {"text": "deleted"}}}, "deleted", "Run: immich-dbsync users remove a@b"),
+        ({"problems": {"root": {"text": "x"}}}, "x", "the folder of a@b"),
+        ({"problems": {"watch": {"text": "x"}}}, "x", "Run: sysctl -w "),
+        ({"problems": {"copy": {"text": "x"}}}, "x", "asset.copy"),
+        ({"problems": {"new": {"text": "x"}}}, "x", "Run: journalctl -u immich-dbsync --since -1h"),
+        ({"holds": 1}, "1 hold waits", "Run: immich-dbsync holds list"),
+        ({"holds": 2}, "2 holds wait", "Run: immich-dbsync holds list"),
+        ({"refused": 2, "damaged": 1}, "2 files refused by Immich, 1 damaged", "Run: immich-dbsync status"),
     ],
 )
-def test_what_waits_for_a_person_is_found(given: dict[str, object], said: str) -> None:
-    [good, found] = syncs.sync("a@b", state(**given), running=True)
+def test_what_waits_for_a_person_is_found(given: dict[str, object], said: str, mend: str) -> None:
+    [good, found] = sync_of(state(**given), running=True)
     assert levels([good, found]) == [Level.OK, Level.WRONG]
-    assert found.found == said
+    assert (found.found, mend in found.mend) == (said, True)
+
+
+# --- in a snap ---
+
+
+@pytest.mark.parametrize(
+    ("snap", "program"),
+    [
+        ("immich-dbsync", "immich-dbsync"),
+        ("immich-dbsync_two", "immich-dbsync_two"),
+        ("immich-distribution", "immich-distribution.dbsync"),
+    ],
+)
+def test_in_a_snap_commands_are_called_as_there(monkeypatch: pytest.MonkeyPatch, snap: str, program: str) -> None:
+    monkeypatch.setenv(SNAP_VARIABLE, snap)
+    assert server.nobody(["a@b"]).mend == f"Run: {program} users add a@b"
+    assert database.as_expected(["x"]).mend == f"Run: {program} triggers install"
+    assert "dbsync.database-url" in database.no_database(DatabaseUnreachable("x")).mend
+    assert folders.unknown_mounts(OSError(errno.EACCES, "x")).mend == f"Run: snap connect {snap}:mount-observe"
+
+
+# --- all of them ---
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"database_url": SecretStr(url)} for url in ("foo", "mysql://x", "postgresql://u:p@%zz:abc/immich")),
+        {"database_url": SecretStr("postgresql://postgres@127.0.0.1:99999/x")},
+        {"database_url": SecretStr("postgresql://u@127.0.0.1:1/x?sslmode=none")},
+        {"database_url": None, "DB_HOSTNAME": "a@b:c"},
+        {"sync_root": Path("here")},
+    ],
+)
+async def test_where_a_check_could_not_run_not_all_is_well(given: dict[str, object]) -> None:
+    nowhere = AnyHttpUrl("http://127.0.0.1:1")
+    found = [finding async for finding in examine(lambda: settings(**given, server_url=nowhere))]
+    of_it = [each for each in found if each.level is Level.WRONG and each.what in {"settings", "database"}]
+    assert of_it
+    assert "p@%zz" not in str(found)
