@@ -58,8 +58,8 @@ class WatchLimit(DbsyncError):
     def __init__(self, path: object, wanted: int) -> None:
         super().__init__(
             f"{str(path)!r} has {wanted} folders, more than the kernel lets us watch, so changes are seen late: "
-            "run `sysctl fs.inotify.max_user_watches=1048576 fs.inotify.max_user_instances=1024`, "
-            "and put the two into a file in /etc/sysctl.d/"
+            "as root run `sysctl -w fs.inotify.max_user_watches=1048576 fs.inotify.max_user_instances=1024 | tee "
+            "/etc/sysctl.d/60-immich-dbsync.conf`, and restart the service"
         )
 
 

@@ -174,7 +174,8 @@ async def _folders(
         return
     yield watches.watches(watches.count(roots.values()), len(roots))
     below = [path for root in roots.values() for path in _inside(root)]
-    for finding in syncthing.syncthing(syncthing.configurations([sync_root, *roots.values(), *below]), roots.values()):
+    files = syncthing.configurations([sync_root, *roots.values(), *below])
+    for finding in [*syncthing.syncthing(files, roots.values())] or [syncthing.none_found()]:
         yield finding
 
 

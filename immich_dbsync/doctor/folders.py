@@ -73,7 +73,7 @@ def _not_opened(what: str, path: Path, error: RootUnusable, *, add: str | None) 
     if isinstance(cause, OSError) and cause.errno in _FORBIDDEN:
         return wrong(what, f"{path} may not be opened", _WHY, allow(path, whole=True))
     if isinstance(cause, FileNotFoundError):
-        return wrong(what, str(error), _WHY, add or "Mount or put back the folder")
+        return wrong(what, f"{path} does not exist", _WHY, add or "Mount or put back the folder")
     return wrong(what, str(error), _WHY, "Have the folder itself there, and nothing else")
 
 

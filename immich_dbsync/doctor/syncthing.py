@@ -93,6 +93,11 @@ def syncthing(files: Iterable[Path], roots: Iterable[Path]) -> Iterator[Finding]
                     yield from judged(share, path, root)
 
 
+def none_found() -> Finding:
+    """There is nothing to be said of it, which is no reason to say nothing."""
+    return ok(_WHAT, "none of its folders, as far as its configuration is found here, is a user's", _WHY)
+
+
 def judged(share: Share, path: Path, root: Path) -> Iterator[Finding]:
     """What is to be said of one share in, at or above a user's folder."""
     name = f"folder {share.label!r} ({path})"

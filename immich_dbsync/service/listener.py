@@ -13,7 +13,7 @@ import asyncpg
 from immich_dbsync import sql
 from immich_dbsync.errors import DatabaseRightMissing, DatabaseUnreachable, LoginRefused, SettingsError
 from immich_dbsync.model import OwnerId
-from immich_dbsync.settings import name_in_use
+from immich_dbsync.settings import name_in_use, program
 from immich_dbsync.store import channel
 from immich_dbsync.store.connection import Connection
 
@@ -165,8 +165,8 @@ def reason(error: BaseException) -> str:
 def right_missing(error: asyncpg.InsufficientPrivilegeError) -> DatabaseRightMissing:
     """PostgreSQL's refusal of a statement, as the error that says what to do."""
     return DatabaseRightMissing(
-        f"PostgreSQL refuses: {reason(error)}. Connect as the role that owns Immich's tables, or as a superuser make "
-        "yours a member of it: GRANT <the owner> TO <your role>;"
+        f"PostgreSQL refuses: {reason(error)}. Connect as the role that owns Immich's tables. What else to grant, and"
+        f" as whom, is told by: {program()} doctor"
     )
 
 

@@ -3,8 +3,7 @@
 import asyncio
 import re
 import shlex
-import socket
-import time
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,18 @@ async def stage(servers: Servers, database: str) -> AsyncIterator[Stage]:
         yield stage
 
 
+def require_pasteable(mend: str) -> None:
+    """Where there is a command, all behind it is a line that a shell understands."""
+    if line := _COMMAND.search(mend):
+        subprocess.run(["sh", "-n", "-c", line[1]], check=True)
+
+
 async def findings(stage: Stage) -> dict[str, dict[str, str]]:
     """What is not well, by what was looked at."""
     ended = await command("doctor", "--json", env=stage.environment())
     assert ended.code in {0, 12}, ended
+    for each in ended.json["findings"]:
+        require_pasteable(each["mend"])
     return {each["what"]: each for each in ended.json["findings"] if each["level"] != "ok"}
 
 
@@ -263,16 +270,6 @@ async def test_rights_that_are_missing_are_one_line(stage: Stage, servers: Serve
     ended = await command("doctor", "--json", env=stage.environment())
     said = [each["found"] for each in ended.json["findings"] if each["what"] == "rights"]
     assert said == [f'role "{role}" lacks usage on schema immich_dbsync_v1']
-
-
-async def test_a_server_that_takes_connections_and_never_answers_is_waited_for_ten_seconds(stage: Stage) -> None:
-    await set_up(stage)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        stage.settings["IMMICH_DBSYNC_SERVER_URL"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        began = time.monotonic()
-        found = await findings(stage)
-        assert time.monotonic() - began < 30
-    assert found["server"]["found"] == "Immich's server does not answer: it took too long"
 
 
 async def test_a_share_of_syncthing_that_only_receives_is_found(stage: Stage) -> None:
