@@ -65,10 +65,11 @@ def _missing(settings: Settings, file: Path) -> Iterator[Finding]:
             )
         else:
             yield _unset("sync_root", "/srv/immich-sync", file, "it is the folder that holds one folder for each user")
+    common = os.environ.get("SNAP_COMMON")  # where a snap may write
     if settings.api_keys_file is None and not settings.api_keys_in_variable():
         yield _unset(
             "api_keys_file",
-            "/etc/immich-dbsync.keys",
+            f"{common}/dbsync/api-keys" if common else "/etc/immich-dbsync.keys",
             file,
             "each user's files are uploaded and deleted with their own API key; the file is made with the first",
         )

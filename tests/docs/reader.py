@@ -37,7 +37,6 @@ NOT_RUN: MappingProxyType[str, str] = MappingProxyType(
         "journalctl": "the journal is this machine's",
         "make": "its verbs are whole test runs, the demo, or a snap; it says what it would do",
         "sysctl": "the limits are this machine's",
-        "tee": "what it writes is for sysctl",
         "timedatectl": "the clock is this machine's",
         "export": "the values are for a server of one's own",
         ".venv/bin/python": "our own tests",

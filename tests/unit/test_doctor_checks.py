@@ -578,6 +578,10 @@ def test_in_a_snap_commands_are_called_as_there(monkeypatch: pytest.MonkeyPatch,
     assert server.nobody(["a@b"]).mend == f"Run: {program} users add a@b"
     assert database.as_expected(["x"]).mend == f"Run: {program} triggers install"
     assert "dbsync.database-url" in database.no_database(DatabaseUnreachable("x")).mend
+    monkeypatch.setenv("SNAP_COMMON", "/var/snap/x/common")
+    place = "/var/snap/x/common/dbsync/api-keys"  # a snap may write there, and not to /etc
+    unset = the(configuration.configuration(settings(api_keys_file=None))).mend
+    assert unset == f"Set it with: snap set {snap} dbsync.api-keys-file={place}"
     assert folders.unknown_mounts(OSError(errno.EACCES, "x")).mend == f"Run: snap connect {snap}:mount-observe"
 
 
