@@ -68,8 +68,8 @@ class FolderLimit(DbsyncError):
 
     def __init__(self, path: object) -> None:
         super().__init__(
-            f"{str(path)!r} has more than {_MOST_FOLDERS:,} folders, or more than {_MOST_BYTES >> 20} MiB of their paths,"
-            " so changes are seen late: move away what holds no pictures"
+            f"{str(path)!r} has more than {_MOST_FOLDERS:,} folders, or more than {_MOST_BYTES >> 20} MiB of their"
+            " paths, so changes are seen late: move away what holds no pictures"
         )
 
 

@@ -29,7 +29,12 @@ def sync(email: str, state: OwnerState | None, *, running: bool, better_key: str
         return
     for kind, problem in sorted(state.problems.items()):
         if kind != PAUSED:
-            yield wrong(what, problem["text"].rstrip("."), "something waits for it", _mended(kind, email, better_key))
+            yield wrong(
+                what,
+                problem["text"].rstrip("."),
+                "something waits for it",
+                _mended(kind, problem["text"], email, better_key),
+            )
     if state.holds:
         what_waits = "1 hold waits" if state.holds == 1 else f"{state.holds} holds wait"
         yield wrong(what, what_waits, "these deletions wait for a person", ours("holds", "list"))
@@ -45,7 +50,7 @@ def _started() -> str:
     return ours("run", first="docs/systemd.md makes it a service that starts with the system; for now this will do.")
 
 
-def _mended(kind: str, email: str, better_key: str) -> str:
+def _mended(kind: str, text: str, email: str, better_key: str) -> str:
     """What ends a problem that the service wrote down."""
     match kind:
         case "key":
@@ -57,8 +62,10 @@ def _mended(kind: str, email: str, better_key: str) -> str:
             return ours("resync", "--user", email, first=first)
         case "root":
             return f"Mend what is said above of the folder of {email}; the service then goes on by itself"
-        case "watch":
+        case "watch" if "kernel" in text:
             return raised()
+        case "watch":  # it has more folders than are watched at all
+            return "Move away what holds no pictures"
         case "copy":
             return "Give the API key the permission asset.copy in Immich, and restart the service"
         case "owner":

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from pydantic import AnyHttpUrl, SecretStr
 
+from immich_dbsync.disk.watch import FolderLimit, WatchLimit
 from immich_dbsync.doctor import (
     configuration,
     database,
@@ -548,7 +549,8 @@ def test_one_who_is_paused_is_noted() -> None:
         ({"problems": {"key": {"text": "Immich refuses the API key."}}}, "Immich refuses the API key", "a better key"),
         ({"problems": {"owner": {"text": "deleted"}}}, "deleted", "Run: immich-dbsync users remove a@b"),
         ({"problems": {"root": {"text": "x"}}}, "x", "the folder of a@b"),
-        ({"problems": {"watch": {"text": "x"}}}, "x", "Run: sysctl -w "),
+        ({"problems": {"watch": {"text": str(WatchLimit("x", 9))}}}, str(WatchLimit("x", 9)), "Run: sysctl -w "),
+        ({"problems": {"watch": {"text": str(FolderLimit("x"))}}}, str(FolderLimit("x")), "Move away what holds no"),
         ({"problems": {"copy": {"text": "x"}}}, "x", "asset.copy"),
         ({"problems": {"new": {"text": "x"}}}, "x", "Run: journalctl -u immich-dbsync --since -1h"),
         ({"holds": 1}, "1 hold waits", "Run: immich-dbsync holds list"),
