@@ -16,6 +16,19 @@ LONGEST_WAIT_MS = 1000
 """No statement of Immich's may wait for a lock of ours for longer (issue: faults of the database)."""
 
 _PAUSE_S = 0.01
+_LOOK_S = 0.1
+_WAITS = """
+select coalesce(max(extract(epoch from clock_timestamp() - w.waitstart)), 0)::float8
+from pg_locks w join pg_stat_activity who on who.pid = w.pid
+where not w.granted and who.datname = current_database() and who.application_name not like 'immich-dbsync%'
+  and (
+    w.relation in (select c.oid from pg_class c where c.relnamespace = to_regnamespace('immich_dbsync_v1'))
+    or exists (
+      select from unnest(pg_blocking_pids(w.pid)) pid join pg_stat_activity ours using (pid)
+      where ours.application_name like 'immich-dbsync%'
+    )
+  )
+"""
 _AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
@@ -32,31 +45,35 @@ class Meter:
 
     ``statements`` counts what was sent, ``longest_s`` is the longest that one took, ``failures`` is what went wrong; a
     statement that waits for a lock for longer than ``LONGEST_WAIT_MS`` is one. That the server itself was away is none.
+    ``waited_s`` is the longest that anybody but us waited for us, or for one of our tables: what a trigger waits for it
+    bounds itself, and no error tells of it.
     """
 
     def __init__(self, url: str, owner: UUID, version: ImmichVersion) -> None:
         self._url, self._owner, self.version = url, owner, version
         self.statements = 0
-        self.longest_s = 0.0
+        self.longest_s = self.waited_s = 0.0
         self.failures: list[str] = []
         self._living = asyncio.Lock()
         self._over = asyncio.Event()
         self._number = 0
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._look())]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def check(self) -> None:
         """Raise AssertionError for every statement that failed or had to wait."""
         assert not self.failures, self.failures[:5]
+        assert self.waited_s * 1000 < LONGEST_WAIT_MS, f"Immich waited for us for {self.waited_s:.1f} s"
         assert self.statements > 0
 
     async def rest(self) -> None:
@@ -85,6 +102,20 @@ class Meter:
             except asyncpg.PostgresError as error:
                 self.failures.append(f"{type(error).__name__}: {error}")
                 await within(self._over, _PAUSE_S * 5)
+
+    async def _look(self) -> None:
+        """Ask again and again who waits for whom."""
+        while True:
+            try:
+                connection = await asyncpg.connect(self._url, statement_cache_size=0)
+                try:
+                    while True:
+                        self.waited_s = max(self.waited_s, await connection.fetchval(_WAITS))
+                        await asyncio.sleep(_LOOK_S)
+                finally:
+                    connection.terminate()
+            except (*_AWAY, asyncpg.PostgresError):
+                await asyncio.sleep(_LOOK_S)
 
     async def _life(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._number += 1

@@ -3,7 +3,7 @@
 ``python -m tests.faults.points run`` is ``immich-dbsync run`` whose points note themselves in a file; one of them, when
 it is armed, ends the process with SIGKILL, as a power cut would. The points lie at the process's doors, and take their
 names from what goes through them: a new statement, request or disk call has its points at once, and nothing of this is
-in the code that is shipped.
+in the code that is shipped. The kernel can be made to fail as well (seam.py).
 """
 
 import os
@@ -21,6 +21,7 @@ from yarl import URL
 from immich_dbsync import sql
 from immich_dbsync.cli.main import main
 from immich_dbsync.disk import at
+from tests.faults import seam
 
 FOLDER_VARIABLE = "CRASH_POINTS"
 TRACE, ARMED = "trace", "armed"
@@ -126,4 +127,5 @@ def _set(points: Points) -> None:
 
 if __name__ == "__main__":
     _set(Points(Path(os.environ[FOLDER_VARIABLE])))
+    seam.set_up(Path(os.environ[seam.FOLDER_VARIABLE]))
     main()

@@ -73,6 +73,7 @@ class Rig:
         self.process: Forked | subprocess.Popen[bytes] | None = None
         self.settings: dict[str, str] = dict(QUICK)
         self.web_key = stage.key  # what the user's own requests carry
+        self._taken: set[bytes] = set()  # contents whose files were to leave the folder because of Immich
         self._texts: dict[bytes, bytes] = {}  # how a content begins, by its SHA-1
         self.control = stage.home / "points"
         self.control.mkdir()
@@ -242,10 +243,12 @@ class Rig:
 
     async def trash(self, *contents: bytes, force: bool = False) -> None:
         ids = [str(await self.asset(content)) for content in contents]
+        self._taken |= {*contents} & {*self.wanted.files.values()}
         await self.web("DELETE", "/assets", json={"ids": ids, "force": force})
 
     async def restore(self, *contents: bytes) -> None:
         ids = [str(await self.asset(content)) for content in contents]
+        self._taken -= {*contents}
         await self.web("POST", "/trash/restore/assets", json={"ids": ids})
 
     # --- what is wanted ---
@@ -321,6 +324,15 @@ class Rig:
 
         await until(check, seconds=seconds)
 
+    async def summed_up(self) -> None:
+        """Return when it has been told what became of the first scan."""
+
+        async def told() -> bool:
+            query = "select summary is not null from immich_dbsync_v1.owners where owner_id = $1"
+            return bool(await self.stage.connection.fetchval(query, self.stage.user))
+
+        await until(told)
+
     async def last_scan(self) -> object:
         try:
             return await self.stage.connection.fetchval(
@@ -342,10 +354,20 @@ class Rig:
         assert trashed <= {key for key, status in wanted.library.items() if status == "trashed"}
 
     async def nothing_is_lost(self, contents: Iterable[bytes]) -> None:
-        """Every one of these is in the folder, in quarantine or in the library, unless it was deleted for good."""
-        there = {sha1(content) for content in (*self.files().values(), *self.quarantined())} | {*await self.library()}
+        """Every one of these is in the folder, in quarantine or in the library, unless it was deleted for good.
+
+        What left the folder because it was deleted in Immich is still there as a file.
+        """
+        files = {*self.files().values(), *self.quarantined()}
+        there = {sha1(content) for content in files} | {*await self.library()}
         lost = [content for content in contents if sha1(content) not in there and content not in self.wanted.gone]
         assert not lost, lost
+        destroyed = self._taken - files - self.wanted.gone
+        assert not destroyed, destroyed
+
+    def left_behind(self) -> list[str]:
+        """What moves by copy left in the folder or in quarantine."""
+        return [str(path) for path in self.folder.rglob(".immich-dbsync-*")]
 
 
 def _differ(found: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> str:

@@ -25,7 +25,8 @@ def _switch(folder: Path, name: str) -> str | None:
         return None
 
 
-def _set(folder: Path) -> None:
+def set_up(folder: Path) -> None:
+    """Have the kernel that the service knows go by the switches in this folder."""
     now: Callable[[], int] = time.time_ns
     preadv: Callable[..., Any] = os.preadv
 
@@ -51,5 +52,5 @@ def _set(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _set(Path(os.environ[FOLDER_VARIABLE]))
+    set_up(Path(os.environ[FOLDER_VARIABLE]))
     main()

@@ -32,6 +32,7 @@ class Action:
     prepare: Callable[[Rig, dict[str, bytes]], Awaitable[None]]
     do: Callable[[Rig, dict[str, bytes]], Awaitable[None]]
     settings: dict[str, str]
+    switch: str | None = None  # of the seam's kernel
 
 
 async def nothing(rig: Rig, files: dict[str, bytes]) -> None:
@@ -52,6 +53,8 @@ async def in_the_library(rig: Rig, files: dict[str, bytes]) -> None:
     for content in files.values():
         await rig.upload(content)
     rig.want(active=files.values())
+    # What has been there for less than a second is not known to be there yet, and sent.
+    await asyncio.sleep(1.1)
 
 
 async def delete(rig: Rig, files: dict[str, bytes]) -> None:
@@ -97,7 +100,7 @@ async def edit(rig: Rig, files: dict[str, bytes]) -> None:
 async def move(rig: Rig, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         new = rig.folder / "moved" / name
-        new.parent.mkdir(exist_ok=True)
+        new.parent.mkdir(parents=True, exist_ok=True)
         (rig.folder / name).rename(new)
         del rig.wanted.files[name]
         rig.want({f"moved/{name}": content})
@@ -156,6 +159,12 @@ async def held(rig: Rig, files: dict[str, bytes]) -> None:
     await delete_too_many(rig, files)
 
 
+async def no_hold_yet(rig: Rig, files: dict[str, bytes]) -> None:
+    """So that a hold is opened: within a minute what is held belongs to the one before."""
+    await synced(rig, files)
+    await rig.stage.connection.execute("update immich_dbsync_v1.holds set created_at = created_at - interval '1 h'")
+
+
 async def delete_too_many(rig: Rig, files: dict[str, bytes]) -> None:
     for name in files:
         (rig.folder / name).unlink()
@@ -186,8 +195,10 @@ ACTIONS = {
     "purge": Action(gone_for_long, purge, {}),
     "put back by hand": Action(quarantined, put_back_by_hand, {}),
     "purge by hand": Action(gone_for_good, purge_by_hand, {}),
-    "hold": Action(synced, delete_too_many, ALL_HELD),
+    "hold": Action(no_hold_yet, delete_too_many, ALL_HELD),
     "approve": Action(held, approve, ALL_HELD),
+    "quarantine by copy": Action(synced, trash, {}, "exdev"),
+    "put back by copy": Action(quarantined, restore, {}, "exdev"),
 }
 
 
@@ -217,6 +228,8 @@ async def test_every_point_is_passed_by_some_action(library_url: str, immich_ver
     passed: set[str] = set()
     for action in ACTIONS.values():
         async with rigged(library_url, immich_version, **action.settings) as rig:
+            if action.switch is not None:
+                rig.switch(action.switch)
             await synced(rig, {"stays.jpg": picture("stays")})
             rig.start(with_points=True)
             await rig.scanned()
@@ -248,15 +261,18 @@ async def test_killed_at_every_point(
 ) -> None:
     known = ACTIONS[action]
     async with rigged(library_url, immich_version, **known.settings) as rig:
+        if known.switch is not None:
+            rig.switch(known.switch)
         await synced(rig, {"stays.jpg": picture("stays")})  # else the folder would be emptied, which waits for a person
         rig.start(with_points=True)
         await rig.scanned()
+        await rig.summed_up()
         number = 0
 
         async def prepared() -> dict[str, bytes]:
             nonlocal number
             number += 1
-            files = {f"{number:03}{letter}.jpg": picture(action) for letter in "ab"}
+            files = {f"{number:03}/{letter}.jpg": picture(action) for letter in "ab"}  # folders are made each time
             await known.prepare(rig, files)
             await rig.agrees()
             return files
@@ -286,9 +302,11 @@ async def test_killed_at_every_point(
                     await purged(rig)
                 if died:
                     break
-            report.injected(f"SIGKILL during {action}", point, hit=died)
+            report.injected(f"SIGKILL during {action}", f"{point} x{times}", hit=died)
+            assert died or times > 1, f"{point} was passed before, and is not any more"
         await rig.resync()
         await rig.nothing_is_lost(every)
+        assert rig.left_behind() == []
         report.survived(f"SIGKILL during {action}", in_flight=2)
 
 

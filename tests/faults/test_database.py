@@ -334,3 +334,22 @@ async def test_immich_is_updated_while_we_run(old_database: str, report: Report)
             world.meter.go_on("3.1.0")
 
         await survives(world, "database: Immich updated, 2.7.5 to 3.1.0", updated, report, times=1)
+
+
+async def test_the_meter_sees_who_waits_for_us(library_url: str, immich_version: ImmichVersion) -> None:
+    """Else the promise that nobody does would be held to nothing."""
+    async with world_of(library_url, immich_version) as world:
+        await world.traffic.stock(1)
+        await world.execute("alter function immich_dbsync_v1.begin_capture() set lock_timeout = '30s'")
+        locker = await asyncpg.connect(world.url)
+        try:
+            await locker.execute("begin; lock table immich_dbsync_v1.events in access exclusive mode")
+
+            async def seen() -> bool:
+                return world.meter.waited_s * 1000 > LONGEST_WAIT_MS
+
+            await until(seen)
+        finally:
+            await locker.close()
+        with pytest.raises(AssertionError, match="Immich waited for us"):
+            world.meter.check()
