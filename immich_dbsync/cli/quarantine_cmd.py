@@ -23,10 +23,11 @@ from immich_dbsync.cli.common import (
     run_async,
 )
 from immich_dbsync.cli.history_cmd import since_when
-from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NoSuchFile
+from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NoSuchFile, RootUnusable
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.accounts import Account, accounts
 from immich_dbsync.service.logs import configure, printable
+from immich_dbsync.service.pausing import paused_of, refusal, way_on
 from immich_dbsync.service.questions import Progress, Question, answers, bring_back
 from immich_dbsync.service.questions import purge as purge_all
 from immich_dbsync.service.whom import find_owner, within
@@ -108,6 +109,7 @@ def restore(numbers: Numbers = None, user: User = "", path: Place = "", as_json:
         if path and not files:
             raise _nothing_at(settings, user, path)
         files = _chosen(files, numbers, path)
+        files = _not_paused(settings, files, named=bool(numbers or user))
         if not numbers:
             files = [*{(file.owner.id, file.kept.path): file for file in files}.values()]
         done = _ask(settings, files, bring_back)
@@ -141,6 +143,7 @@ def purge(
         files = _chosen(run_async(_files(settings, user, "")), numbers, older_than)
         if before is not None:
             files = [file for file in files if file.kept.quarantined_at < before]
+        files = _not_paused(settings, files, named=bool(numbers or user))
         safe = [file for file in files if file.kept.status is None]
         kept = [file for file in files if file.kept.status is not None] if numbers else []
         for file in safe[:_SHOWN]:
@@ -191,6 +194,21 @@ def _chosen(files: Sequence[_File], numbers: Sequence[int] | None, otherwise: st
     return [found[number] for number in dict.fromkeys(numbers)]
 
 
+def _not_paused(settings: Settings, files: Sequence[_File], *, named: bool) -> list[_File]:
+    """The files of those who are not paused. Who else there is is said; raises NoSuchUser where they were ``named``."""
+
+    async def look() -> list[Owner]:
+        async with database(settings, "quarantine") as connection:
+            return await paused_of(connection, dict.fromkeys(file.owner for file in files))
+
+    paused = run_async(look())
+    if paused and (named or all(file.owner in paused for file in files)):
+        raise refusal(paused)
+    for owner in paused:
+        typer.echo(f"{owner.email} is paused, and their files are left out. Go on with: {way_on(owner)}", err=True)
+    return [file for file in files if file.owner not in paused]
+
+
 # --- asked of the service, or done here ---
 
 
@@ -221,8 +239,14 @@ async def _asked(
         asked: dict[Account, Question] = {}
         for owner in dict.fromkeys(file.owner.id for file in files):
             asked[by_owner[owner]] = question([file.kept.id for file in files if file.owner.id == owner])
-        results = await answers(settings, pool, asked, progress)
-    return {int(number): path for result in results.values() for number, path in result["done"].items()}
+        answered = await answers(settings, pool, asked, progress)
+    done = {int(number): path for result in answered.results.values() for number, path in result["done"].items()}
+    left_out = [f"{account.owner.email} was left out: {error}." for account, error in answered.unusable.items()]
+    if left_out and not done:
+        raise RootUnusable(" ".join(left_out))
+    for sentence in left_out:
+        typer.echo(f"immich-dbsync: {sentence}", err=True)
+    return done
 
 
 # --- to be read ---

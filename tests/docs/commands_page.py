@@ -97,7 +97,8 @@ SHAPES: dict[str, dict[str, Any]] = {
                 "damaged_count": "how many they are",
                 "waiting": "why what needs Immich waits; null where it answers",
             }
-        ]
+        ],
+        "left_out": [{"user": "e-mail address", "why": "paused, or a folder that can't be compared"}],
     },
     "resync --dry-run": {
         "planned": [
@@ -105,6 +106,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         ],
         "totals": "action to number",
         "files": "files that were compared",
+        "left_out": [{"user": "e-mail address", "why": "a folder that can't be compared"}],
+        "paused": "e-mail addresses of those for whom nothing is done before they are resumed",
     },
     "holds list": {"holds": [_HOLD]},
     "holds show": {
