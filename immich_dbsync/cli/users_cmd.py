@@ -122,7 +122,7 @@ def remove(
 
         async def look() -> Leaving:
             async with database(settings, "users") as connection:
-                return await leaving(connection, settings, user)
+                return await leaving(connection, settings, user, delete_key=delete_key)
 
         async def work() -> int:
             async with database(settings, "users") as connection:
