@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import AsJson, console_errors, database, load_settings, print_json, print_table, run_async
 from immich_dbsync.errors import NoSuchFile
 from immich_dbsync.immich.library import Library, Owner
@@ -45,7 +46,9 @@ def show(
     path: Annotated[
         str, typer.Argument(help="Only this file or folder: absolute, or below the user's folder.", show_default=False)
     ] = "",
-    user: Annotated[str, typer.Option("--user", help="Only this user: e-mail address, name or id.")] = "",
+    user: Annotated[
+        str, typer.Option("--user", help="Only this user: e-mail address, name or id.", autocompletion=completion.users)
+    ] = "",
     since: Annotated[str, typer.Option("--since", help="Not before: an age such as 2d, or a date.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many lines at most, the latest.")] = _SHOWN,
     as_json: AsJson = False,

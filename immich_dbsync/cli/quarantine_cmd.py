@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import (
     AsJson,
     Yes,
@@ -38,10 +39,15 @@ from immich_dbsync.wording import counted, did_you_mean
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Files that were taken out of a folder.")
 
-Numbers = Annotated[
-    list[int] | None, typer.Argument(help="Their numbers, as `quarantine list` shows them.", show_default=False)
+_NUMBERS = "Their numbers, as `quarantine list` shows them."
+Numbers = Annotated[list[int] | None, typer.Argument(help=_NUMBERS, show_default=False, autocompletion=completion.kept)]
+Purgeable = Annotated[
+    list[int] | None, typer.Argument(help=_NUMBERS, show_default=False, autocompletion=completion.purgeable)
 ]
-User = Annotated[str, typer.Option("--user", help="Only this user: e-mail address, name or id.")]
+User = Annotated[
+    str,
+    typer.Option("--user", help="Only this user: e-mail address, name or id.", autocompletion=completion.users),
+]
 Place = Annotated[
     str, typer.Option("--path", help="Only what was at or below this path: absolute, or below the user's folder.")
 ]
@@ -124,7 +130,7 @@ def restore(numbers: Numbers = None, user: User = "", path: Place = "", as_json:
 
 @app.command()
 def purge(
-    numbers: Numbers = None,
+    numbers: Purgeable = None,
     older_than: Annotated[
         str, typer.Option("--older-than", help="Every file that has been there for longer: an age such as 90d.")
     ] = "",

@@ -13,6 +13,7 @@ import asyncpg
 import typer
 from rich.console import Console
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import console_errors, load_settings, print_json, print_table, run_async
 from immich_dbsync.core.actions import (
     Action,
@@ -88,7 +89,9 @@ class _LeftOut:
 
 @app.command()
 def resync(
-    user: str = typer.Option("", "--user", help="Only this user: e-mail address or id."),
+    user: str = typer.Option(
+        "", "--user", help="Only this user: e-mail address or id.", autocompletion=completion.synced_users
+    ),
     path: str = typer.Option("", "--path", help="Only this file or folder: absolute, or below the user's folder."),
     rehash: bool = typer.Option(False, "--rehash", help="Read every file again, to find damaged ones."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done; change nothing."),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import AsJson, console_errors, database, load_settings, print_json, run_async
 from immich_dbsync.disk.making import Folder
 from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, SettingsError
@@ -17,7 +18,7 @@ from immich_dbsync.service.follow import Follows
 from immich_dbsync.settings import Settings
 from immich_dbsync.wording import counted, did_you_mean
 
-User = Annotated[str, typer.Argument(help="An Immich user: e-mail address, id or name.", show_default=False)]
+USER_HELP = "An Immich user: e-mail address, id or name."
 
 FOLLOWS = {
     (True, Follows.YES): "The service syncs it now.",
@@ -35,9 +36,14 @@ FOLLOWS = {
 
 
 def add(
-    user: User,
+    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.active_users)],
     folder_owner: Annotated[
-        str, typer.Option(metavar="USER[:GROUP]", help="Whose the folder is to be; else as the sync root.")
+        str,
+        typer.Option(
+            metavar="USER[:GROUP]",
+            help="Whose the folder is to be; else as the sync root.",
+            autocompletion=completion.system_users,
+        ),
     ] = "",
     folder_mode: Annotated[
         str,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import (
     AsJson,
     Yes,
@@ -18,7 +19,7 @@ from immich_dbsync.cli.common import (
     print_table,
     run_async,
 )
-from immich_dbsync.cli.users_add import FOLLOWS, User, add
+from immich_dbsync.cli.users_add import FOLLOWS, USER_HELP, add
 from immich_dbsync.errors import SettingsError
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.accounts import accounts
@@ -106,7 +107,7 @@ app.command()(add)
 
 @app.command()
 def remove(
-    user: User,
+    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.synced_users)],
     delete_key: Annotated[
         bool, typer.Option("--delete-key", help="Delete from Immich the API keys that `users add` made for them.")
     ] = False,
@@ -160,7 +161,10 @@ def _print_leaving(found: Leaving, *, delete_key: bool) -> None:
 
 
 @app.command()
-def pause(user: User, as_json: AsJson = False) -> None:
+def pause(
+    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.users_to_pause)],
+    as_json: AsJson = False,
+) -> None:
     """Sync a user no more until `resume`, also after a restart. What changes meanwhile is seen to then.
 
     Example: immich-dbsync users pause ada@example.org
@@ -169,7 +173,10 @@ def pause(user: User, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def resume(user: User, as_json: AsJson = False) -> None:
+def resume(
+    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.paused_users)],
+    as_json: AsJson = False,
+) -> None:
     """Sync a paused user again, with all that changed meanwhile on both sides.
 
     Example: immich-dbsync users resume ada@example.org
