@@ -31,11 +31,11 @@ from immich_dbsync.service.logs import configure, printable
 from immich_dbsync.service.pausing import paused_of, refusal, way_on
 from immich_dbsync.service.questions import Progress, Question, answers, bring_back
 from immich_dbsync.service.questions import purge as purge_all
-from immich_dbsync.service.whom import find_owner, within
+from immich_dbsync.service.whom import find_owner, nearest, within
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.connection import Connection
 from immich_dbsync.store.state import Kept, quarantined
-from immich_dbsync.wording import counted, did_you_mean
+from immich_dbsync.wording import counted
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Files that were taken out of a folder.")
 
@@ -183,9 +183,10 @@ async def _files(settings: Settings, user: str, path: str) -> list[_File]:
 
 def _nothing_at(settings: Settings, user: str, path: str) -> NoSuchFile:
     """What to raise where nothing in quarantine was at or below this path."""
-    were = {PurePath(printable(file.kept.path)) for file in run_async(_files(settings, user, ""))}
-    places = {str(place) for file in were for place in (file, *file.parents) if place.name}
-    return NoSuchFile(f"Nothing in quarantine was at or below {path!r}.{did_you_mean(path, places)}")
+    were = [(file.owner, PurePath(printable(file.kept.path))) for file in run_async(_files(settings, user, ""))]
+    places = [(owner, str(place)) for owner, file in were for place in (file, *file.parents) if place.name]
+    root = settings.require_sync_root() if path.startswith("/") else Path()
+    return NoSuchFile(f"Nothing in quarantine was at or below {path!r}.{nearest(root, path, places)}")
 
 
 def _chosen(files: Sequence[_File], numbers: Sequence[int] | None, otherwise: str) -> list[_File]:

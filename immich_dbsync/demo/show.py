@@ -15,6 +15,7 @@ from immich_dbsync.demo.cluster import ClusterError
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage, embedded
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion
+from immich_dbsync.wording import did_you_mean
 
 _PATIENCE_S = 20.0  # for each step; all take far less
 _LOOK_S = 0.001  # between two looks whether a step has happened
@@ -221,7 +222,10 @@ def run(*, keep: bool, version: str) -> int:
     console = Console(soft_wrap=True)
     known = {name: name for name in VERSIONS}
     if version not in known:
-        console.print(f"There is no stand-in for Immich {version}; there is {' and '.join(VERSIONS)}.")
+        near = did_you_mean(version, VERSIONS)
+        console.print(
+            f"There is no stand-in for Immich {version}; there is {' and '.join(VERSIONS)}.{near}", markup=False
+        )
         return 2
     try:
         return asyncio.run(_run(console, known[version], keep=keep))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from immich_dbsync.doctor import configuration, database, folders, server, syncs, syncthing, watches
+from immich_dbsync.doctor import configuration, database, folders, policies, server, syncs, syncthing, watches
 from immich_dbsync.doctor.filesystems import Mount, mounts
 from immich_dbsync.doctor.finding import Finding, Level, wrong
 from immich_dbsync.errors import DbsyncError, SettingsError, TriggersDiffer
@@ -163,6 +163,8 @@ async def _folders(
             yield finding
     if not found:
         return
+    for finding in policies.policies(settings.policies, roots.values()):
+        yield finding
     yield watches.watches(watches.count(roots.values()), len(roots))
     below = [path for root in roots.values() for path in _inside(root)]
     for finding in syncthing.syncthing(syncthing.configurations([sync_root, *roots.values(), *below]), roots.values()):

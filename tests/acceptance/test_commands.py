@@ -384,3 +384,9 @@ def test_every_command_can_be_loaded_without_the_others() -> None:
     modules = [f"immich_dbsync.cli.{name}_cmd" for name in COMMANDS]
     done = subprocess.run([sys.executable, "-c", _EACH_ALONE, *modules], capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == (modules, "")
+
+
+def test_a_version_that_the_demo_has_not_gets_the_nearest_suggested() -> None:
+    ended = invoked("demo", "--immich", "3.0", settings={})
+    assert ended.code == 2
+    assert "there is 2.7.5 and 3.1.0. Did you mean 3.1.0?" in ended.out
