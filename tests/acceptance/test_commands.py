@@ -195,22 +195,23 @@ async def test_users_list_tells_whose_folders_are_synced(stage: Stage) -> None:
     ended = await command("users", "list", env=stage.environment())
     assert (ended.code, ended.err) == (0, "")
     rows = [line.split("\t") for line in ended.out.splitlines()]
-    assert {email: state for email, _, state, _ in rows} == {"ada@example.org": "synced"} | people
-    assert rows[0] == ["ada@example.org", "Ada", "synced", str(stage.folder)]
+    assert {email: state for email, _, state, _ in rows} == {"ada@example.org": "set up"} | people
+    assert rows[0] == ["ada@example.org", "Ada", "set up", str(stage.folder)]
 
     ended = await command("users", "list", "--json", env=stage.environment())
     assert (ended.code, ended.err) == (0, "")
     users = {user["email"]: user for user in ended.json["users"]}
-    assert {email: user["state"] for email, user in users.items()} == {"ada@example.org": "synced"} | people
+    assert {email: user["state"] for email, user in users.items()} == {"ada@example.org": "set up"} | people
     assert users["ada@example.org"] == {
         "id": str(stage.user),
         "email": "ada@example.org",
         "name": "Ada",
-        "state": "synced",
+        "state": "set up",
         "folder": str(stage.folder),
         "has_folder": True,
         "has_key": True,
         "paused": False,
+        "running": False,
     }
     assert stage.key not in ended.out
 

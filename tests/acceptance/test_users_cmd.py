@@ -81,11 +81,12 @@ async def test_add_sets_up_all_that_a_user_needs(stage: Stage) -> None:
     assert keys_file(stage).stat().st_mode & 0o7777 == 0o600
     assert await rows(stage) == [(NAME, list(PERMISSIONS))]
     assert keys(stage)[0] not in ended.out + ended.err
-    assert await states(stage) == {ADA: "synced"}
+    assert await states(stage) == {ADA: "set up"}
 
     put(stage.folder, "a.jpg", b"a")
     with Service(stage.environment(), stage.home / "log") as service_process:
         await service_process.until_synced(stage, 1)
+        assert await states(stage) == {ADA: "synced"}
 
 
 async def test_a_second_time_it_changes_nothing_and_mends_what_is_missing(stage: Stage) -> None:
@@ -112,7 +113,7 @@ async def test_a_second_time_it_changes_nothing_and_mends_what_is_missing(stage:
     assert (await command("users", "add", ADA, env=env)).code == 0
     assert len(keys(stage)) == 2
     assert keys(stage)[0] == "another"
-    assert await states(stage) == {ADA: "synced"}
+    assert await states(stage) == {ADA: "set up"}
 
 
 async def test_a_service_that_runs_begins_and_ends_without_a_restart(stage: Stage) -> None:

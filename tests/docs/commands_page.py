@@ -142,11 +142,12 @@ SHAPES: dict[str, dict[str, Any]] = {
                 "id": _OWNER,
                 "email": "e-mail address",
                 "name": "as Immich has it",
-                "state": "`synced`, or what is missing",
+                "state": "`synced` by a service, `set up` where none runs for them, or what is missing",
                 "folder": "its path",
                 "has_folder": "whether it is there",
                 "has_key": "whether there is an API key of theirs",
                 "paused": "whether a person paused them",
+                "running": "whether a service syncs them now",
             }
         ]
     },
