@@ -65,8 +65,9 @@ Line = tuple[str, str, str, str]
 
 @dataclass(slots=True)
 class _LeftOut:
-    """Users who were not compared: whose folders can't be, and who are paused."""
+    """Users who were not compared: whose folders can't be, and who are paused; and how many others were."""
 
+    compared: int = 0
     unusable: list[tuple[Owner, RootUnusable]] = field(default_factory=list)
     paused: list[Owner] = field(default_factory=list)
 
@@ -183,7 +184,7 @@ def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json:
                 typer.echo(f"! {email}: {count} left alone: {why}")
     files = sum(result["files"] for _, result in results)
     said = ", ".join(f"{count} {action}" for _, action, count in rows) or "all was as it should be"
-    if results:
+    if left_out.compared:
         typer.echo(f"{files} files compared: {said}.", err=True)
     left_out.tell()
     left_out.complain()
@@ -208,7 +209,7 @@ async def _results(
         answered = await answers(settings, pool, asked, progress)
     unusable = [(account.owner, error) for account, error in answered.unusable.items()]
     results = [(account.owner.email, answered.results[account]) for account in asked if account in answered.results]
-    return results, _LeftOut(unusable, paused)
+    return results, _LeftOut(len(results), unusable, paused)
 
 
 # --- to look at ---
@@ -224,7 +225,8 @@ def _show_plan(settings: Settings, user: str, path: str, *, rehash: bool, as_jso
     else:
         print_table(("user", "would", "path", "why"), lines)
     said = ", ".join(f"{count} to {action}" for action, count in sorted(totals.items())) or "nothing to do"
-    typer.echo(f"{tally.files} files compared: {said}. Nothing was changed.", err=True)
+    if left_out.compared or not left_out.unusable:
+        typer.echo(f"{tally.files} files compared: {said}. Nothing was changed.", err=True)
     for owner in paused:
         typer.echo(f"{owner.email} is paused: none of theirs is done before: {way_on(owner)}", err=True)
     left_out.complain()
@@ -251,6 +253,7 @@ async def _lines(
                 continue
             lines += theirs
             tally.files += files
+            left_out.compared += 1
         return lines, tally, left_out, paused
 
 
