@@ -14,6 +14,20 @@ insert into public.api_key (name, key, "userId", permissions) values ($1, $2, $3
 -- All that we made for an owner, known by the name. $1 owner, $2 name.
 delete from public.api_key where "userId" = $1 and name = $2
 
+-- name: delete_key
+-- One that we made for an owner, if it is still called so. $1 owner, $2 name, $3 its SHA-256 as both forms of text.
+delete from public.api_key where "userId" = $1 and name = $2 and key::text = any($3)
+
+-- name: may_delete
+-- Whether our role may delete keys that it looks up by owner and name.
+select has_table_privilege('public.api_key', 'delete')
+  and has_column_privilege('public.api_key', 'userId', 'select')
+  and has_column_privilege('public.api_key', 'name', 'select') as may
+
+-- name: count_other_keys
+-- $1 owner, $2 name, $3 the SHA-256 of those that don't count, as both forms of text.
+select count(*) as count from public.api_key where "userId" = $1 and name = $2 and not key::text = any($3)
+
 -- name: count_keys
 -- $1 owner, $2 name.
 select count(*) as count from public.api_key where "userId" = $1 and name = $2

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
@@ -62,8 +63,15 @@ def valid_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(f"{_setting(problem['loc'][0])}: {problem['msg']}" for problem in error.errors())
-        raise SettingsError(f"A setting makes no sense: {problems}.") from None
+        found = error.errors()
+        problems = "; ".join(f"{_setting(problem['loc'][0])}: {problem['msg']}" for problem in found)
+        near = "".join(_near_value(problem["input"], problem.get("ctx", {}).get("expected", "")) for problem in found)
+        raise SettingsError(f"A setting makes no sense: {problems}.{near}") from None
+
+
+def _near_value(value: object, expected: str) -> str:
+    """A hint at the value that may have been meant, where it is one of a few, which pydantic has in quotes."""
+    return did_you_mean(str(value), re.findall(r"'([^']*)'", expected))
 
 
 def _setting(name: object) -> str:

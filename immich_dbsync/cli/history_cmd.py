@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import AsJson, console_errors, database, load_settings, print_json, print_table, run_async
 from immich_dbsync.errors import NoSuchFile
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.logs import printable
-from immich_dbsync.service.whom import find_owner, within
+from immich_dbsync.service.whom import find_owner, nearest, within
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.state import Done, history
-from immich_dbsync.wording import did_you_mean
 
 app = typer.Typer(add_completion=False)
 
@@ -45,7 +45,9 @@ def show(
     path: Annotated[
         str, typer.Argument(help="Only this file or folder: absolute, or below the user's folder.", show_default=False)
     ] = "",
-    user: Annotated[str, typer.Option("--user", help="Only this user: e-mail address, name or id.")] = "",
+    user: Annotated[
+        str, typer.Option("--user", help="Only this user: e-mail address, name or id.", autocompletion=completion.users)
+    ] = "",
     since: Annotated[str, typer.Option("--since", help="Not before: an age such as 2d, or a date.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many lines at most, the latest.")] = _SHOWN,
     as_json: AsJson = False,
@@ -66,8 +68,9 @@ def show(
         ]
         print_table(("time", "user", "done", "path", "why"), rows)
         if not rows and path:
-            known = run_async(_lines(load_settings(), user, "", None, _KNOWN))
-            near = did_you_mean(path, {printable(done.path) for _, done in known if done.path is not None})
+            lines = run_async(_lines(load_settings(), user, "", None, _KNOWN))
+            known = [(owner, printable(done.path)) for owner, done in lines if done.path is not None]
+            near = nearest(_root_for(load_settings(), path), path, known)
             raise NoSuchFile(f"The history has nothing of {path!r}.{near}")
         if not rows:
             typer.echo("Nothing was done yet, or not since then.", err=True)
@@ -80,13 +83,17 @@ async def _lines(
         owners = await Library(connection).all_owners()
         if user:
             owners = [find_owner(owners, user)]
-        root = settings.require_sync_root() if path.startswith("/") else Path()
-        owners, inside = within(owners, root, path)
+        owners, inside = within(owners, _root_for(settings, path), path)
         found = [
             (owner, done) for owner in owners for done in await history(connection, owner.id, inside, since, limit)
         ]
     found.sort(key=lambda line: line[1].at)
     return found[-limit:]
+
+
+def _root_for(settings: Settings, path: str) -> Path:
+    """The sync root, where this path needs one."""
+    return settings.require_sync_root() if path.startswith("/") else Path()
 
 
 def _json(owner: Owner, done: Done) -> dict[str, object]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import asyncpg
 import typer
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import (
     AsJson,
     Yes,
@@ -26,7 +27,9 @@ from immich_dbsync.store.state import installed
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Deletions that wait for a person.")
 
-Number = Annotated[int, typer.Argument(help="The hold's number, as `holds list` shows it.")]
+_NUMBER = "The hold's number, as `holds list` shows it."
+AnyHold = Annotated[int, typer.Argument(help=_NUMBER, autocompletion=completion.holds)]
+WaitingHold = Annotated[int, typer.Argument(help=_NUMBER, autocompletion=completion.waiting_holds)]
 
 _SHOWN = 20
 _WHAT = {
@@ -57,7 +60,7 @@ def list_holds(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(
-    number: Number,
+    number: AnyHold,
     every: Annotated[bool, typer.Option("--all", help=f"Every file, not only the first {_SHOWN}.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +78,7 @@ def show(
 
 
 @app.command()
-def approve(number: Number, yes: Yes = False) -> None:
+def approve(number: WaitingHold, yes: Yes = False) -> None:
     """Have the deletions of a hold carried out, after a fresh look at each.
 
     Example: immich-dbsync holds approve 1
@@ -84,7 +87,7 @@ def approve(number: Number, yes: Yes = False) -> None:
 
 
 @app.command()
-def reject(number: Number, yes: Yes = False) -> None:
+def reject(number: WaitingHold, yes: Yes = False) -> None:
     """Release a hold: files and assets stay, and what is gone from one side stays on the other.
 
     Example: immich-dbsync holds reject 1

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from immich_dbsync import __version__
+from immich_dbsync.cli.silent import silent
 from immich_dbsync.wording import did_you_mean
 
 COMMANDS = (
@@ -66,4 +67,5 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="immich-dbsync")  # however it was started
+    with silent():
+        app(prog_name="immich-dbsync")  # however it was started

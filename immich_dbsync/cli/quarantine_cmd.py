@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import (
     AsJson,
     Yes,
@@ -23,24 +24,30 @@ from immich_dbsync.cli.common import (
     run_async,
 )
 from immich_dbsync.cli.history_cmd import since_when
-from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NoSuchFile
+from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NoSuchFile, RootUnusable
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.accounts import Account, accounts
 from immich_dbsync.service.logs import configure, printable
+from immich_dbsync.service.pausing import paused_of, refusal, way_on
 from immich_dbsync.service.questions import Progress, Question, answers, bring_back
 from immich_dbsync.service.questions import purge as purge_all
-from immich_dbsync.service.whom import find_owner, within
+from immich_dbsync.service.whom import find_owner, nearest, within
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.connection import Connection
 from immich_dbsync.store.state import Kept, quarantined
-from immich_dbsync.wording import counted, did_you_mean
+from immich_dbsync.wording import counted
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Files that were taken out of a folder.")
 
-Numbers = Annotated[
-    list[int] | None, typer.Argument(help="Their numbers, as `quarantine list` shows them.", show_default=False)
+_NUMBERS = "Their numbers, as `quarantine list` shows them."
+Numbers = Annotated[list[int] | None, typer.Argument(help=_NUMBERS, show_default=False, autocompletion=completion.kept)]
+Purgeable = Annotated[
+    list[int] | None, typer.Argument(help=_NUMBERS, show_default=False, autocompletion=completion.purgeable)
 ]
-User = Annotated[str, typer.Option("--user", help="Only this user: e-mail address, name or id.")]
+User = Annotated[
+    str,
+    typer.Option("--user", help="Only this user: e-mail address, name or id.", autocompletion=completion.users),
+]
 Place = Annotated[
     str, typer.Option("--path", help="Only what was at or below this path: absolute, or below the user's folder.")
 ]
@@ -108,6 +115,7 @@ def restore(numbers: Numbers = None, user: User = "", path: Place = "", as_json:
         if path and not files:
             raise _nothing_at(settings, user, path)
         files = _chosen(files, numbers, path)
+        files = _not_paused(settings, files, named=bool(numbers or user))
         if not numbers:
             files = [*{(file.owner.id, file.kept.path): file for file in files}.values()]
         done = _ask(settings, files, bring_back)
@@ -122,7 +130,7 @@ def restore(numbers: Numbers = None, user: User = "", path: Place = "", as_json:
 
 @app.command()
 def purge(
-    numbers: Numbers = None,
+    numbers: Purgeable = None,
     older_than: Annotated[
         str, typer.Option("--older-than", help="Every file that has been there for longer: an age such as 90d.")
     ] = "",
@@ -141,6 +149,7 @@ def purge(
         files = _chosen(run_async(_files(settings, user, "")), numbers, older_than)
         if before is not None:
             files = [file for file in files if file.kept.quarantined_at < before]
+        files = _not_paused(settings, files, named=bool(numbers or user))
         safe = [file for file in files if file.kept.status is None]
         kept = [file for file in files if file.kept.status is not None] if numbers else []
         for file in safe[:_SHOWN]:
@@ -174,9 +183,10 @@ async def _files(settings: Settings, user: str, path: str) -> list[_File]:
 
 def _nothing_at(settings: Settings, user: str, path: str) -> NoSuchFile:
     """What to raise where nothing in quarantine was at or below this path."""
-    were = {PurePath(printable(file.kept.path)) for file in run_async(_files(settings, user, ""))}
-    places = {str(place) for file in were for place in (file, *file.parents) if place.name}
-    return NoSuchFile(f"Nothing in quarantine was at or below {path!r}.{did_you_mean(path, places)}")
+    were = [(file.owner, PurePath(printable(file.kept.path))) for file in run_async(_files(settings, user, ""))]
+    places = [(owner, str(place)) for owner, file in were for place in (file, *file.parents) if place.name]
+    root = settings.require_sync_root() if path.startswith("/") else Path()
+    return NoSuchFile(f"Nothing in quarantine was at or below {path!r}.{nearest(root, path, places)}")
 
 
 def _chosen(files: Sequence[_File], numbers: Sequence[int] | None, otherwise: str) -> list[_File]:
@@ -189,6 +199,21 @@ def _chosen(files: Sequence[_File], numbers: Sequence[int] | None, otherwise: st
     if missing := [str(number) for number in numbers if number not in found]:
         raise NoSuchFile(f"Not in quarantine: {', '.join(missing)}. See: immich-dbsync quarantine list")
     return [found[number] for number in dict.fromkeys(numbers)]
+
+
+def _not_paused(settings: Settings, files: Sequence[_File], *, named: bool) -> list[_File]:
+    """The files of those who are not paused. Who else there is is said; raises NoSuchUser where they were ``named``."""
+
+    async def look() -> list[Owner]:
+        async with database(settings, "quarantine") as connection:
+            return await paused_of(connection, dict.fromkeys(file.owner for file in files))
+
+    paused = run_async(look())
+    if paused and (named or all(file.owner in paused for file in files)):
+        raise refusal(paused)
+    for owner in paused:
+        typer.echo(f"{owner.email} is paused, and their files are left out. Go on with: {way_on(owner)}", err=True)
+    return [file for file in files if file.owner not in paused]
 
 
 # --- asked of the service, or done here ---
@@ -221,8 +246,14 @@ async def _asked(
         asked: dict[Account, Question] = {}
         for owner in dict.fromkeys(file.owner.id for file in files):
             asked[by_owner[owner]] = question([file.kept.id for file in files if file.owner.id == owner])
-        results = await answers(settings, pool, asked, progress)
-    return {int(number): path for result in results.values() for number, path in result["done"].items()}
+        answered = await answers(settings, pool, asked, progress)
+    done = {int(number): path for result in answered.results.values() for number, path in result["done"].items()}
+    left_out = [f"{account.owner.email} was left out: {error}." for account, error in answered.unusable.items()]
+    if left_out and not done:
+        raise RootUnusable(" ".join(left_out))
+    for sentence in left_out:
+        typer.echo(f"immich-dbsync: {sentence}", err=True)
+    return done
 
 
 # --- to be read ---

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import asyncpg
 import typer
 from rich.console import Console
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import console_errors, load_settings, print_json, print_table, run_async
 from immich_dbsync.core.actions import (
     Action,
@@ -36,13 +38,14 @@ from immich_dbsync.errors import (
     ServerUnreachable,
     TriggersDiffer,
 )
-from immich_dbsync.immich.library import Library
+from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.model import RelPath
 from immich_dbsync.service.accounts import Account, accounts
 from immich_dbsync.service.gate import unreachable
 from immich_dbsync.service.listener import connect
 from immich_dbsync.service.logs import configure, printable
 from immich_dbsync.service.observe import RootLost
+from immich_dbsync.service.pausing import paused_of, refusal, way_on
 from immich_dbsync.service.plan import plan
 from immich_dbsync.service.questions import Progress, Result, answers, comparison
 from immich_dbsync.service.rehash import reread
@@ -60,9 +63,36 @@ Line = tuple[str, str, str, str]
 """User, what would be done, path, why."""
 
 
+@dataclass(slots=True)
+class _LeftOut:
+    """Users who were not compared: whose folders can't be, and who are paused; and how many others were."""
+
+    compared: int = 0
+    unusable: list[tuple[Owner, RootUnusable]] = field(default_factory=list)
+    paused: list[Owner] = field(default_factory=list)
+
+    def tell(self) -> None:
+        """Say who is paused, to whoever reads along."""
+        for owner in self.paused:
+            typer.echo(f"{owner.email} is paused, and was left out. Go on with: {way_on(owner)}", err=True)
+
+    def complain(self) -> None:
+        """Raise RootUnusable where a folder could not be compared."""
+        if self.unusable:
+            raise RootUnusable(" ".join(f"{owner.email} was left out: {error}." for owner, error in self.unusable))
+
+    def json(self) -> list[dict[str, str]]:
+        """Each user, and why."""
+        whys = [(owner, str(error)) for owner, error in self.unusable]
+        whys += [(owner, f"paused; go on with: {way_on(owner)}") for owner in self.paused]
+        return [{"user": owner.email, "why": why} for owner, why in whys]
+
+
 @app.command()
 def resync(
-    user: str = typer.Option("", "--user", help="Only this user: e-mail address or id."),
+    user: str = typer.Option(
+        "", "--user", help="Only this user: e-mail address or id.", autocompletion=completion.synced_users
+    ),
     path: str = typer.Option("", "--path", help="Only this file or folder: absolute, or below the user's folder."),
     rehash: bool = typer.Option(False, "--rehash", help="Read every file again, to find damaged ones."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done; change nothing."),
@@ -70,7 +100,8 @@ def resync(
 ) -> None:
     """Compare every folder with Immich now, and do what follows.
 
-    A running service is asked to do it; without one it is done here. Exits with 12 when something needs somebody.
+    A running service is asked to do it; without one it is done here. Paused users are left out. Exits with 12 when
+    something needs somebody, with 10 when a folder could not be compared.
     Example: immich-dbsync resync --dry-run
     """
     with console_errors():
@@ -138,11 +169,12 @@ def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json:
     console = Console(stderr=True)
     with console.status("comparing") as status:
         tell = status.update if console.is_terminal else lambda _: None
-        results = run_async(_results(settings, user, path, rehash=rehash, progress=tell))
+        results, left_out = run_async(_results(settings, user, path, rehash=rehash, progress=tell))
     rows = [(email, action, str(count)) for email, r in results for action, count in sorted(r["done"].items())]
     damaged = [(email, found) for email, result in results for found in result["damaged"]]
     if as_json:
-        print_json({"users": [{"user": email, **result} for email, result in results]})
+        compared = [{"user": email, **result} for email, result in results]
+        print_json({"users": compared, "left_out": left_out.json()})
     else:
         print_table(("user", "done", "files"), rows)
         for email, found in damaged:
@@ -152,7 +184,10 @@ def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json:
                 typer.echo(f"! {email}: {count} left alone: {why}")
     files = sum(result["files"] for _, result in results)
     said = ", ".join(f"{count} {action}" for _, action, count in rows) or "all was as it should be"
-    typer.echo(f"{files} files compared: {said}.", err=True)
+    if left_out.compared:
+        typer.echo(f"{files} files compared: {said}.", err=True)
+    left_out.tell()
+    left_out.complain()
     waiting = [result["waiting"] for _, result in results if result["waiting"]]
     if waiting:
         raise ServerUnreachable(f"What needs Immich waits for it: {waiting[0]}.")
@@ -162,53 +197,82 @@ def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json:
 
 async def _results(
     settings: Settings, user: str, path: str, *, rehash: bool, progress: Progress
-) -> list[tuple[str, Result]]:
+) -> tuple[list[tuple[str, Result]], _LeftOut]:
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
     async with asyncpg.create_pool(url, min_size=1, max_size=2, connection_class=Connection) as pool:
         found, prefix = await _whose(settings, pool, user, path)
-        asked = dict.fromkeys(found, comparison(prefix, rehash=rehash))
-        results = await answers(settings, pool, asked, progress)
-    return [(account.owner.email, results[account]) for account in found]
+        paused = await paused_of(pool, [account.owner for account in found])
+        if paused and (user or path):
+            raise refusal(paused)
+        asked = {account: comparison(prefix, rehash=rehash) for account in found if account.owner not in paused}
+        answered = await answers(settings, pool, asked, progress)
+    unusable = [(account.owner, error) for account, error in answered.unusable.items()]
+    results = [(account.owner.email, answered.results[account]) for account in asked if account in answered.results]
+    return results, _LeftOut(len(results), unusable, paused)
 
 
 # --- to look at ---
 
 
 def _show_plan(settings: Settings, user: str, path: str, *, rehash: bool, as_json: bool) -> None:
-    lines, tally = run_async(_lines(settings, user, path, rehash=rehash))
+    lines, tally, left_out, paused = run_async(_lines(settings, user, path, rehash=rehash))
     totals = Counter(line[1] for line in lines)
     if as_json:
         planned = [{"user": u, "action": action, "path": where, "why": why} for u, action, where, why in lines]
-        print_json({"planned": planned, "totals": totals, "files": tally.files})
+        shown = {"planned": planned, "totals": totals, "files": tally.files}
+        print_json(shown | {"left_out": left_out.json(), "paused": [owner.email for owner in paused]})
     else:
         print_table(("user", "would", "path", "why"), lines)
     said = ", ".join(f"{count} to {action}" for action, count in sorted(totals.items())) or "nothing to do"
-    typer.echo(f"{tally.files} files compared: {said}. Nothing was changed.", err=True)
+    if left_out.compared or not left_out.unusable:
+        typer.echo(f"{tally.files} files compared: {said}. Nothing was changed.", err=True)
+    for owner in paused:
+        typer.echo(f"{owner.email} is paused: none of theirs is done before: {way_on(owner)}", err=True)
+    left_out.complain()
     if reason := run_async(unreachable(settings)):
         raise ServerUnreachable(f"None of it can be done now: {reason}. Start Immich, or mend the server URL.")
 
 
-async def _lines(settings: Settings, user: str, path: str, *, rehash: bool) -> tuple[list[Line], Tally]:
+async def _lines(
+    settings: Settings, user: str, path: str, *, rehash: bool
+) -> tuple[list[Line], Tally, _LeftOut, list[Owner]]:
+    """What would be done, and how much was looked at; who could not be, and who is paused but was."""
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
     async with asyncpg.create_pool(url, min_size=1, max_size=4, connection_class=Connection) as pool:
         found, prefix = await _whose(settings, pool, user, path)
+        paused = await paused_of(pool, [account.owner for account in found])
         lines: list[Line] = []
-        tally = Tally()
+        tally, left_out = Tally(), _LeftOut()
         for account in found:
-            folder = settings.require_sync_root() / str(account.owner.id)
-            one = Tally()
             try:
-                with Root(folder) as root:
-                    async for action in plan(settings, pool, account.owner.id, root, one, prefix=prefix):
-                        lines += _describe(account.owner.email, action)
-                    if rehash:
-                        lines += [line async for line in _damaged(pool, account, root, prefix)]
-            except RootLost as error:
-                raise RootUnusable(f"{str(folder)!r} is {error.health.value}: mount or put back the folder.") from error
-            tally.files += one.files
-        return lines, tally
+                theirs, files = await _planned(settings, pool, account, prefix, rehash=rehash)
+            except RootUnusable as error:
+                left_out.unusable.append((account.owner, error))
+                continue
+            lines += theirs
+            tally.files += files
+            left_out.compared += 1
+        return lines, tally, left_out, paused
+
+
+async def _planned(
+    settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]", account: Account, prefix: bytes, *, rehash: bool
+) -> tuple[list[Line], int]:
+    """What would be done for one user, and how many files were looked at; raises RootUnusable."""
+    folder = settings.require_sync_root() / str(account.owner.id)
+    lines: list[Line] = []
+    tally = Tally()
+    try:
+        with Root(folder) as root:
+            async for action in plan(settings, pool, account.owner.id, root, tally, prefix=prefix):
+                lines += _describe(account.owner.email, action)
+            if rehash:
+                lines += [line async for line in _damaged(pool, account, root, prefix)]
+    except RootLost as error:
+        raise RootUnusable(f"{str(folder)!r} is {error.health.value}: mount or put back the folder") from error
+    return lines, tally.files
 
 
 async def _damaged(

@@ -2,18 +2,23 @@
 
 import grp
 import pwd
+import shlex
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import AsJson, console_errors, database, load_settings, print_json, run_async
-from immich_dbsync.errors import KeyRefused, SettingsError
+from immich_dbsync.disk.making import Folder
+from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, SettingsError
 from immich_dbsync.service.enrol import Enrolled, Origin, enrol
 from immich_dbsync.service.follow import Follows
 from immich_dbsync.settings import Settings
+from immich_dbsync.wording import counted, did_you_mean
 
-User = Annotated[str, typer.Argument(help="An Immich user: e-mail address, id or name.", show_default=False)]
+USER_HELP = "An Immich user: e-mail address, id or name."
 
 FOLLOWS = {
     (True, Follows.YES): "The service syncs it now.",
@@ -31,12 +36,20 @@ FOLLOWS = {
 
 
 def add(
-    user: User,
+    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.active_users)],
     folder_owner: Annotated[
-        str, typer.Option(metavar="USER[:GROUP]", help="Whose the folder is to be; else as the sync root.")
+        str,
+        typer.Option(
+            metavar="USER[:GROUP]",
+            help="Whose the folder is to be; else as the sync root.",
+            autocompletion=completion.system_users,
+        ),
     ] = "",
     folder_mode: Annotated[
-        str, typer.Option(metavar="MODE", help="The folder's permissions, as in 0750; else as the sync root.")
+        str,
+        typer.Option(
+            metavar="MODE", help="The folder's permissions, as in 0750; else as the sync root, without others."
+        ),
     ] = "",
     key_stdin: Annotated[
         bool,
@@ -49,7 +62,8 @@ def add(
     """Make a user's folder and API key, and sync them; a service that runs begins at once.
 
     The key is made in Immich's database, with the permissions that are needed and no other, unless one is given.
-    It is tested, and kept in the file of API keys. What is in order already stays as it is.
+    It is tested, and kept in the file of API keys. What is in order already stays as it is; exits with 12 where that
+    is a folder with another owner or mode than was asked for. What fails leaves neither a key nor a folder behind.
 
     Example: immich-dbsync users add ada@example.org
     """
@@ -64,10 +78,15 @@ def add(
                 return await enrol(connection, settings, user, given=given, uid=uid, gid=gid, mode=mode)
 
         done = run_async(work())
+        mend = _mend(done.folder, uid, gid, mode)
         if as_json:
-            print_json(_enrolled_json(done))
+            print_json(_enrolled_json(done, mend))
         else:
             _print_enrolled(done, settings)
+            for line in _about_folder(done, settings, mend, asked=bool(folder_owner)):
+                typer.echo(line, err=True)
+        if mend:
+            raise typer.Exit(NEEDS_SOMEBODY)
 
 
 def _given_key() -> str:
@@ -92,13 +111,15 @@ def _ids(text: str) -> tuple[int | None, int | None]:
         uid, gid = entry.pw_uid, entry.pw_gid
     except KeyError:
         if not (user.isdecimal() and group):
-            raise SettingsError(f"This system has no user {user!r} for --folder-owner.") from None
+            near = did_you_mean(user, [each.pw_name for each in pwd.getpwall()])
+            raise SettingsError(f"This system has no user {user!r} for --folder-owner.{near}") from None
         uid, gid = int(user), 0
     if group:
         try:
             gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
         except KeyError:
-            raise SettingsError(f"This system has no group {group!r} for --folder-owner.") from None
+            near = did_you_mean(group, [each.gr_name for each in grp.getgrall()])
+            raise SettingsError(f"This system has no group {group!r} for --folder-owner.{near}") from None
     return uid, gid
 
 
@@ -128,6 +149,29 @@ def _named(uid: int, gid: int) -> str:
     return f"{user}:{group}"
 
 
+def _mend(folder: Folder, uid: int | None, gid: int | None, mode: int | None) -> str:
+    """The command that makes a folder that was there what was asked for; empty where it is that."""
+    path, commands = shlex.quote(str(folder.path)), []
+    if uid is not None and gid is not None and (uid, gid) != (folder.uid, folder.gid):
+        commands.append(f"chown {_named(uid, gid)} {path}")
+    if mode is not None and mode != folder.mode:
+        commands.append(f"chmod {mode:04o} {path}")
+    return " && ".join(commands)
+
+
+def _about_folder(done: Enrolled, settings: Settings, mend: str, *, asked: bool) -> Iterator[str]:
+    """What is to be said of the folder: is it as was asked, and can whoever fills it do so?"""
+    folder, path = done.folder, shlex.quote(str(done.folder.path))
+    if mend:
+        yield f"! The folder was there before, and was not changed. To have it as you said: {mend}"
+    elif folder.made and not asked and folder.uid == 0:
+        yield f"It belongs to root. If the file sync tool runs as somebody else, let them have it: chown USER: {path}"
+    elif not (folder.made or asked or done.known) and folder.uid != settings.require_sync_root().stat().st_uid:
+        whose = _named(folder.uid, folder.gid).partition(":")[0]
+        yield f"! It belongs to {whose}, unlike the sync root. If that is not who is to fill it: chown USER: {path}"
+    yield f"Let the file sync tool fill folders below it: {folder.path}/Camera, say."
+
+
 def _print_enrolled(done: Enrolled, settings: Settings) -> None:
     folder = done.folder
     what = "was made" if folder.made else "is there, and stays as it is"
@@ -142,20 +186,29 @@ def _print_enrolled(done: Enrolled, settings: Settings) -> None:
         typer.echo(
             f"         It lacks {', '.join(done.lacking)}: the old version of an edited picture stays in Immich."
         )
+    if done.replaced:
+        typer.echo(f"         It replaces {counted(done.replaced, 'API key')} of theirs, deleted in Immich.")
+    if done.others:
+        typer.echo(
+            f"! Immich has {counted(done.others, 'more API key')} that `users add` made for them and that nothing here"
+            " uses. If no other installation does, have them deleted in Immich (Account settings, API keys).",
+            err=True,
+        )
     if done.resumed:
         typer.echo(f"{done.owner.email} was paused, and is not any more.")
     typer.echo(FOLLOWS[True, done.follows])
-    typer.echo(f"Let the file sync tool fill folders below it: {folder.path}/Camera, say.", err=True)
 
 
-def _enrolled_json(done: Enrolled) -> dict[str, Any]:
+def _enrolled_json(done: Enrolled, mend: str) -> dict[str, Any]:
     folder = done.folder
     return {
         "user": done.owner.email,
         "id": done.owner.id,
         "folder": {"path": folder.path, "made": folder.made, "owner": _named(folder.uid, folder.gid)}
-        | {"mode": f"{folder.mode:04o}"},
+        | {"mode": f"{folder.mode:04o}", "mend": mend},
         "key": done.key.value,
+        "replaced": done.replaced,
+        "others": done.others,
         "lacking": done.lacking,
         "resumed": done.resumed,
         "service": done.follows.value,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import (
     AsJson,
     Yes,
@@ -18,7 +19,7 @@ from immich_dbsync.cli.common import (
     print_table,
     run_async,
 )
-from immich_dbsync.cli.users_add import FOLLOWS, User, add
+from immich_dbsync.cli.users_add import FOLLOWS, USER_HELP, add
 from immich_dbsync.errors import SettingsError
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.accounts import accounts
@@ -26,9 +27,10 @@ from immich_dbsync.service.follow import Follows
 from immich_dbsync.service.leave import Leaving, leaving, part
 from immich_dbsync.service.leave import pause as pause_user
 from immich_dbsync.service.leave import resume as resume_user
+from immich_dbsync.service.listener import lock_key
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.owners import Owners
-from immich_dbsync.store.state import installed_or
+from immich_dbsync.store.state import held_locks, installed_or
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Whose folders are synced.")
 
@@ -40,13 +42,14 @@ class _User:
     has_folder: bool
     has_key: bool
     paused: bool
+    running: bool
 
     def state(self) -> str:
-        """In a few words, whether this user's folder is synced, and if not, what is missing."""
+        """In a few words: synced, all set up for a service that does not run, or what is missing."""
         if not self.owner.active:
             return "deleted in Immich"
         if self.has_folder and self.has_key:
-            return "paused" if self.paused else "synced"
+            return "paused" if self.paused else "synced" if self.running else "set up"
         if self.has_key:
             return "no folder"
         return "no API key" if self.has_folder else "not set up"
@@ -61,11 +64,18 @@ async def _users(settings: Settings) -> list[_User]:
             typer.echo(f"immich-dbsync: {problem}.", err=True)
         with_key = {account.owner.id for account in found}
         paused = await installed_or(Owners(connection).paused(), frozenset())
+        owners = await library.all_owners()
+        held = await held_locks(connection, [lock_key(owner.id) for owner in owners])
         return [
             _User(
-                owner, root / str(owner.id), _is_folder(root / str(owner.id)), owner.id in with_key, owner.id in paused
+                owner,
+                root / str(owner.id),
+                _is_folder(root / str(owner.id)),
+                has_key=owner.id in with_key,
+                paused=owner.id in paused,
+                running=lock_key(owner.id) in held,
             )
-            for owner in await library.all_owners()
+            for owner in owners
         ]
 
 
@@ -80,7 +90,7 @@ def _is_folder(path: Path) -> bool:
 
 @app.command("list")
 def list_users(as_json: AsJson = False) -> None:
-    """List Immich's users, their folders, and whether each is synced.
+    """List Immich's users, their folders, and whether each is synced, or set up for a service that does not run.
 
     Example: immich-dbsync users list
     """
@@ -90,7 +100,7 @@ def list_users(as_json: AsJson = False) -> None:
             rows = [
                 {"id": user.owner.id, "email": user.owner.email, "name": user.owner.name, "state": user.state()}
                 | {"folder": user.folder, "has_folder": user.has_folder, "has_key": user.has_key}
-                | {"paused": user.paused}
+                | {"paused": user.paused, "running": user.running}
                 for user in users
             ]
             print_json({"users": rows})
@@ -106,7 +116,7 @@ app.command()(add)
 
 @app.command()
 def remove(
-    user: User,
+    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.synced_users)],
     delete_key: Annotated[
         bool, typer.Option("--delete-key", help="Delete from Immich the API keys that `users add` made for them.")
     ] = False,
@@ -122,7 +132,7 @@ def remove(
 
         async def look() -> Leaving:
             async with database(settings, "users") as connection:
-                return await leaving(connection, settings, user)
+                return await leaving(connection, settings, user, delete_key=delete_key)
 
         async def work() -> int:
             async with database(settings, "users") as connection:
@@ -160,7 +170,10 @@ def _print_leaving(found: Leaving, *, delete_key: bool) -> None:
 
 
 @app.command()
-def pause(user: User, as_json: AsJson = False) -> None:
+def pause(
+    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.users_to_pause)],
+    as_json: AsJson = False,
+) -> None:
     """Sync a user no more until `resume`, also after a restart. What changes meanwhile is seen to then.
 
     Example: immich-dbsync users pause ada@example.org
@@ -169,7 +182,10 @@ def pause(user: User, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def resume(user: User, as_json: AsJson = False) -> None:
+def resume(
+    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.paused_users)],
+    as_json: AsJson = False,
+) -> None:
     """Sync a paused user again, with all that changed meanwhile on both sides.
 
     Example: immich-dbsync users resume ada@example.org

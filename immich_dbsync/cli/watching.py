@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from immich_dbsync.cli.common import database, errors_of_ours, plain, run_async
-from immich_dbsync.cli.overview import Line, look
+from immich_dbsync.cli.overview import HOLDS, Line, look
 from immich_dbsync.errors import DbsyncError
 from immich_dbsync.service.logs import printable
 from immich_dbsync.settings import Settings
@@ -27,6 +27,9 @@ _PAUSE_S = 1.0
 _REST = 5  # times as long as a look took, at least: it counts all records
 _VERIFY_S = 15.0  # between two looks at the triggers
 _DEEDS = 8
+
+
+_NAMED = ("immich-dbsync triggers install", "immich-dbsync run")  # what problems of everybody's may name
 
 
 class Mood(Enum):
@@ -56,16 +59,17 @@ class Verdict:
 def verdict(lines: Sequence[Line], problems: Sequence[str]) -> Verdict:
     """How it is: what needs somebody goes before what is under way."""
     for line in lines:
-        if not line.running and not line.paused:
+        # Whatever was noted of this user, it was by a service that runs no more: it has to look again.
+        if not (line.served or line.running or line.paused):
             return Verdict(Mood.NEEDS_YOU, f"no service syncs {line.email}", "immich-dbsync run")
     if problems:
-        command = "immich-dbsync triggers install" if "triggers install" in problems[0] else "immich-dbsync doctor"
-        return Verdict(Mood.NEEDS_YOU, problems[0], command)
+        named = (command for command in _NAMED if command in problems[0])
+        return Verdict(Mood.NEEDS_YOU, problems[0], next(named, "immich-dbsync doctor"))
     for line in lines:
-        if line.state.holds:
-            return Verdict(Mood.NEEDS_YOU, f"deletions of {line.email} wait for you", "immich-dbsync holds list")
-        if said := line.problems():
-            return Verdict(Mood.NEEDS_YOU, f"{line.email}: {said[0]}", "immich-dbsync status")
+        if line.state.holds and not line.own():
+            return Verdict(Mood.NEEDS_YOU, f"deletions of {line.email} wait for you", HOLDS)
+        if needs := line.needs():
+            return Verdict(Mood.NEEDS_YOU, f"{line.email}: {needs[0].text}", needs[0].command)
     if left := sum(line.state.waiting + line.state.events for line in lines):
         return Verdict(Mood.WORKING, f"{left} to go")
     if any(line.state.last_scan_at is None for line in lines if not line.paused):

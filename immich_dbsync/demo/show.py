@@ -1,6 +1,7 @@
 """``immich-dbsync demo``: shows the whole loop and what each step took."""
 
 import asyncio
+import shlex
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,8 @@ from immich_dbsync.demo.cluster import ClusterError
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage, embedded
 from immich_dbsync.demo.tables import VERSIONS, ImmichVersion
+from immich_dbsync.service.keyring import add_key
+from immich_dbsync.wording import did_you_mean
 
 _PATIENCE_S = 20.0  # for each step; all take far less
 _LOOK_S = 0.001  # between two looks whether a step has happened
@@ -176,6 +179,9 @@ async def _run(console: Console, version: ImmichVersion, *, keep: bool) -> int:
     # Files are written and looked at within moments here; a phone's pictures come slower.
     settings = {"IMMICH_DBSYNC_MOVE_GRACE": str(_GRACE_S), "IMMICH_DBSYNC_SETTLE_TIME": "0.1"}
     async with embedded(version=version, settings=settings) as stage:
+        # In a file, so that `users add` and `users remove` can be tried as well.
+        add_key(stage.home / "keys", stage.key, "ada@example.org")
+        stage.settings |= {"IMMICH_DBSYNC_API_KEYS": "", "IMMICH_DBSYNC_API_KEYS_FILE": str(stage.home / "keys")}
         started = time.monotonic() - begun
         console.print(f"[dim]PostgreSQL and a stand-in for Immich {version} started in {started:.1f} s[/]\n")
         async with aiohttp.ClientSession(headers={"x-api-key": stage.key}) as session:
@@ -196,8 +202,10 @@ async def _run(console: Console, version: ImmichVersion, *, keep: bool) -> int:
 async def _keep(console: Console, stage: Stage) -> None:
     """Leave all running until Ctrl-C."""
     url, key = stage.immich.url, stage.key
+    asset = await stage.connection.fetchval("""select id from asset where status = 'active' limit 1""")
+    exports = "\n".join(f"  export {name}={shlex.quote(value)}" for name, value in stage.variables().items())
+    console.print("[bold]All of it goes on running; Ctrl-C ends it and removes it.[/]\n")
     console.print(
-        "[bold]All of it goes on running; Ctrl-C ends it and removes it.[/]\n\n"
         f"  folder    {stage.folder}\n"
         f"  Immich    {url} (a stand-in: it has an API, but no web pages)\n"
         f"  API key   {key}\n"
@@ -205,8 +213,12 @@ async def _keep(console: Console, stage: Stage) -> None:
         f"  log       {stage.log}\n\n"
         "Copy a picture into the folder, delete one, move one; or delete one in Immich:\n\n"
         f"  curl -X DELETE {url}/api/assets -H 'x-api-key: {key}' -H 'content-type: application/json' "
-        '-d \'{"ids": ["ASSET"]}\'\n',
+        f'-d \'{{"ids": ["{asset}"]}}\'\n\n'
+        "With these in another terminal every other command works on it: status --watch, history (with --json it has\n"
+        "the ids of other assets), resync --dry-run, quarantine list.\n\n"
+        f"{exports}\n",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     ended = asyncio.Event()
@@ -221,7 +233,10 @@ def run(*, keep: bool, version: str) -> int:
     console = Console(soft_wrap=True)
     known = {name: name for name in VERSIONS}
     if version not in known:
-        console.print(f"There is no stand-in for Immich {version}; there is {' and '.join(VERSIONS)}.")
+        near = did_you_mean(version, VERSIONS)
+        console.print(
+            f"There is no stand-in for Immich {version}; there is {' and '.join(VERSIONS)}.{near}", markup=False
+        )
         return 2
     try:
         return asyncio.run(_run(console, known[version], keep=keep))

@@ -48,16 +48,20 @@ class Stage:
         """Where the service's log goes."""
         return self.home / "service.log"
 
-    def environment(self) -> dict[str, str]:
-        """The environment in which any command of ours finds this stage."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("IMMICH_", "DB_"))}
-        return inherited | {
+    def variables(self) -> dict[str, str]:
+        """The settings with which any command of ours finds this stage."""
+        return {
             "IMMICH_DBSYNC_DATABASE_URL": self.database_url,
             "IMMICH_DBSYNC_SERVER_URL": self.immich.url,
             "IMMICH_DBSYNC_SYNC_ROOT": str(self.home / "sync"),
             "IMMICH_DBSYNC_API_KEYS": self.key,
             **self.settings,
         }
+
+    def environment(self) -> dict[str, str]:
+        """The environment in which any command of ours finds this stage."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("IMMICH_", "DB_"))}
+        return inherited | self.variables()
 
     def start(self) -> None:
         """Start the service as a process of its own."""

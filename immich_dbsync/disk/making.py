@@ -9,6 +9,8 @@ from pathlib import Path
 from immich_dbsync.disk.at import DIRECTORY
 from immich_dbsync.errors import RootUnusable
 
+_OTHERS = 0o007
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -26,6 +28,7 @@ def make_folder(
 ) -> Folder:
     """Make ``<sync root>/<name>``, with owner, group and mode of the sync root where none are given.
 
+    Others get no rights by themselves: a sync root that `mkdir` made can be read by everybody, which nobody decided.
     One that is there stays as it is. Raises RootUnusable where the sync root is not there, something else has the name,
     or we may not.
     """
@@ -41,7 +44,7 @@ def make_folder(
         wanted = (
             like.st_uid if uid is None else uid,
             like.st_gid if gid is None else gid,
-            stat.S_IMODE(like.st_mode) if mode is None else mode,
+            stat.S_IMODE(like.st_mode) & ~_OTHERS if mode is None else mode,
         )
         try:
             os.mkdir(name, 0o700, dir_fd=above)

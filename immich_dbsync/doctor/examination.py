@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from immich_dbsync.doctor import configuration, database, folders, keyfile, server, syncs, syncthing, watches
+from immich_dbsync.doctor import configuration, database, folders, keyfile, policies, server, syncs, syncthing, watches
 from immich_dbsync.doctor.filesystems import Mount, mounts
 from immich_dbsync.doctor.finding import Finding, Level
 from immich_dbsync.errors import DbsyncError, SettingsError, TriggersDiffer
@@ -172,6 +172,8 @@ async def _folders(
             yield finding
     if not found:
         return
+    for finding in policies.policies(settings.policies, roots.values()):
+        yield finding
     yield watches.watches(watches.count(roots.values()), len(roots))
     below = [path for root in roots.values() for path in _inside(root)]
     files = syncthing.configurations([sync_root, *roots.values(), *below])

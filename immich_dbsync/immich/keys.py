@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from uuid import UUID
 
 import asyncpg
@@ -42,6 +43,20 @@ class Keys:
         tag = await self._connection.execute(sql.block("keys", "delete_keys"), owner, NAME)
         return int(tag.rpartition(" ")[2])
 
+    async def delete_secret(self, owner: OwnerId, secret: str) -> bool:
+        """Delete the owner's key of this secret, if we made it; whether there was one."""
+        tag = await self._connection.execute(sql.block("keys", "delete_key"), owner, NAME, _texts(secret))
+        return bool(tag != "DELETE 0")
+
+    async def may_delete(self) -> bool:
+        """Whether our role has the rights for ``delete``."""
+        return bool(await self._connection.fetchval(sql.block("keys", "may_delete")))
+
+    async def count_others(self, owner: OwnerId, secrets: Iterable[str]) -> int:
+        """How many keys we made for the owner, but for those of these secrets."""
+        texts = [text for secret in secrets for text in _texts(secret)]
+        return int(await self._connection.fetchval(sql.block("keys", "count_other_keys"), owner, NAME, texts))
+
     async def count(self, owner: OwnerId) -> int:
         """How many keys we made for the owner."""
         return int(await self._connection.fetchval(sql.block("keys", "count_keys"), owner, NAME))
@@ -49,3 +64,9 @@ class Keys:
     async def owners(self) -> list[OwnerId]:
         """For whom we made keys."""
         return [OwnerId(row["id"]) for row in await self._connection.fetch(sql.block("keys", "owners_with_keys"), NAME)]
+
+
+def _texts(secret: str) -> list[str]:
+    """A secret's SHA-256 as the column of either type reads as text."""
+    digest = hashlib.sha256(secret.encode()).digest()
+    return [f"\\x{digest.hex()}", base64.b64encode(digest).decode()]

@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -40,14 +42,21 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A user who is to be synced now. ``lacking``: permissions their key does without."""
+    """A user who is to be synced now. ``known``: they had a key before. ``lacking``: permissions it does without.
+
+    ``replaced``: keys of ours that were deleted in Immich, because another took their place. ``others``: keys of ours
+    that Immich still has and we do not use.
+    """
 
     owner: Owner
     folder: Folder
     key: Origin
+    known: bool
     lacking: tuple[str, ...]
     resumed: bool
     follows: Follows
+    replaced: int
+    others: int
 
 
 async def enrol(
@@ -63,33 +72,27 @@ async def enrol(
     """Have a user's folder, their API key and the service in order; what is so already stays.
 
     ``given`` is a key made in Immich, else one is made in the database. Raises NoSuchUser, SettingsError, RootUnusable,
-    KeyRefused, ServerUnreachable, DatabaseRightMissing; then no key is left behind.
+    KeyRefused, ServerUnreachable, DatabaseRightMissing; then neither a key nor a folder is left behind.
     """
     library = Library(connection)
     owner = find_owner(await library.all_owners(), user)
     if not owner.active:
         raise NoSuchUser(f"{owner.email} is deleted in Immich: restore them there first.")
-    sync_root, file = settings.require_sync_root(), keyring.file_of(settings)
+    sync_root = settings.require_sync_root()
+    keyring.file_of(settings)  # so that nothing is made where none is set
     found, _ = await accounts(library, settings.api_keys_or_none())
+    before = next((account.key for account in found if account.owner.id == owner.id), None)
     async with Probe(str(settings.server_url)) as server:
         try:
             await server.ping()
             folder = await asyncio.to_thread(make_folder, sync_root, str(owner.id), uid=uid, gid=gid, mode=mode)
-            before = next((account.key for account in found if account.owner.id == owner.id), None)
-            origin, lacking = Origin.KEPT, await _lacking(server, before)
-            if given is not None or _NEEDED & {*lacking}:
-                _require_replaceable(settings, owner, before)
-                written = keyring.written_for(file, owner.email)
-                unknown = [key for key in written if await library.owner_of_key(key) is None]
-                origin = Origin.MADE if given is None else Origin.GIVEN
-                if given is not None:
-                    lacking = await _check_given(connection, server, owner, given)
-                    keyring.add_key(file, given, owner.email)
-                else:
-                    lacking = await _make_key(connection, server, owner, file)
-                replaced = [key for key in (before, *unknown) if key is not None and key != given]
-                if replaced:
-                    keyring.take_out(file, replaced)
+            try:
+                origin, lacking, replaced = await _key(connection, settings, server, owner, before=before, given=given)
+            except BaseException:
+                if folder.made:
+                    with suppress(OSError):  # it stays if somebody put something into it meanwhile
+                        folder.path.rmdir()
+                raise
         except api.Unavailable as error:
             raise ServerUnreachable(f"{error}. Start Immich, or mend the server URL; no key was made.") from error
     owners = Owners(connection)
@@ -98,7 +101,56 @@ async def enrol(
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         resumed = False  # nothing is installed yet, so nobody is paused
         await owners.announce()
-    return Enrolled(owner, folder, origin, lacking, resumed, await follows(connection, owner, synced=True))
+    service = await follows(connection, owner, synced=True)
+    # Only now: a service that runs has been told of the new key.
+    deleted, others = await _tidied(Keys(connection), settings, owner, replaced)
+    return Enrolled(owner, folder, origin, before is not None, lacking, resumed, service, deleted, others)
+
+
+async def _key(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    settings: Settings,
+    server: Probe,
+    owner: Owner,
+    *,
+    before: str | None,
+    given: str | None,
+) -> tuple[Origin, tuple[str, ...], list[str]]:
+    """Have a good key of this user in the file: where it is from, what it lacks, and whose place there it took."""
+    lacking = await _lacking(server, before)
+    if given is None and not _NEEDED & {*lacking}:
+        return Origin.KEPT, lacking, []
+    _require_replaceable(settings, owner, before)
+    library, file = Library(connection), keyring.file_of(settings)
+    written = keyring.written_for(file, owner.email)
+    unknown = [key for key in written if await library.owner_of_key(key) is None]
+    if given is not None:
+        lacking = await _check_given(connection, server, owner, given)
+        keyring.add_key(file, given, owner.email)
+    else:
+        lacking = await _make_key(connection, server, owner, file)
+    replaced = [key for key in (before, *unknown) if key is not None and key != given]
+    if replaced:
+        keyring.take_out(file, replaced)
+    return Origin.MADE if given is None else Origin.GIVEN, lacking, replaced
+
+
+async def _tidied(keys: Keys, settings: Settings, owner: Owner, replaced: Sequence[str]) -> tuple[int, int]:
+    """Delete in Immich what we made and have just replaced; how many those were, and how many others of ours it has.
+
+    A key is deleted only if we had its secret, so that it was the one in our file, and it still has the name that we
+    gave it. The others may be in use by another installation: whoever knows that has to delete them.
+    """
+    deleted = 0
+    try:
+        for key in replaced:
+            deleted += await keys.delete_secret(owner.id, key)
+    except asyncpg.InsufficientPrivilegeError:
+        pass  # it is counted below
+    try:
+        return deleted, await keys.count_others(owner.id, settings.api_keys_or_none())
+    except asyncpg.InsufficientPrivilegeError:
+        return deleted, 0  # nobody can say
 
 
 def _require_replaceable(settings: Settings, owner: Owner, before: str | None) -> None:

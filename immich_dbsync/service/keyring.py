@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -64,6 +65,11 @@ def written_for(path: Path, email: str) -> list[str]:
 
 def _rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> None:
     target = path.resolve()  # where the path is a link, that stays one
+    if not target.parent.exists():
+        raise SettingsError(
+            f"The API keys can't be written to {path}: there is no folder {target.parent}. Make it with:"
+            f" mkdir -p {shlex.quote(str(target.parent))}"
+        )
     try:
         with _alone_in(target.parent):
             try:

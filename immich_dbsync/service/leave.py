@@ -6,7 +6,7 @@ from pathlib import Path
 
 import asyncpg
 
-from immich_dbsync.errors import DatabaseBusy, NoSuchUser, SettingsError, TriggersDiffer
+from immich_dbsync.errors import DatabaseBusy, DatabaseRightMissing, NoSuchUser, SettingsError, TriggersDiffer
 from immich_dbsync.immich.keys import Keys
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service import keyring
@@ -31,10 +31,13 @@ class Leaving:
     made: int  # of the keys in Immich, by us
 
 
-async def leaving(connection: "asyncpg.Connection[asyncpg.Record]", settings: Settings, user: str) -> Leaving:
-    """What `users remove` is about to do.
+async def leaving(
+    connection: "asyncpg.Connection[asyncpg.Record]", settings: Settings, user: str, *, delete_key: bool = False
+) -> Leaving:
+    """What `users remove` is about to do, with ``delete_key`` or without.
 
-    Raises NoSuchUser, and SettingsError for a key that no command can take out.
+    Raises NoSuchUser, SettingsError for a key that no command can take out, and DatabaseRightMissing where keys are to
+    be deleted and may not be: before anything is done, so that nothing is left half done.
     """
     library = Library(connection)
     try:
@@ -54,6 +57,12 @@ async def leaving(connection: "asyncpg.Connection[asyncpg.Record]", settings: Se
         raise SettingsError(
             f"The API key of {owner.email} stands in {name_in_use('api_keys')}: take it out there, restart the service,"
             f" and try again. To stop it for a while: immich-dbsync users pause {owner.email}"
+        )
+    if delete_key and not await Keys(connection).may_delete():
+        raise DatabaseRightMissing(
+            "This database role may not delete API keys in Immich, so nothing was changed. Connect as the role that"
+            f" owns Immich's tables ({name_in_use('database_url')}); or leave out --delete-key, and delete the key in"
+            " Immich (Account settings, API keys)."
         )
     state = states.get(owner.id)
     made = await _made(connection, owner)

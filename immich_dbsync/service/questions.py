@@ -1,13 +1,13 @@
 """What a command wants of an owner's sync: asked of the service that runs, or done here where none does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
-from immich_dbsync.errors import DatabaseBusy
+from immich_dbsync.errors import DatabaseBusy, RootUnusable
 from immich_dbsync.immich.api import Server
 from immich_dbsync.service.accounts import Account
 from immich_dbsync.service.asks import Answers
@@ -33,6 +33,14 @@ class Question:
     arguments: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What each owner's service answered; and why there is no answer for those whose folder can't be synced."""
+
+    results: dict[Account, Result]
+    unusable: dict[Account, RootUnusable]
+
+
 def comparison(prefix: bytes, *, rehash: bool) -> Question:
     """Compare all at and below ``prefix`` now, and do what follows."""
     return Question(RESYNC, {"prefix": prefix.hex(), "rehash": rehash})
@@ -53,22 +61,29 @@ async def answers(
     pool: "asyncpg.Pool[asyncpg.Record]",
     questions: Mapping[Account, Question],
     progress: Progress,
-) -> dict[Account, Result]:
+) -> Answered:
     """What each owner's service answers, all asked at once; or what is done here for those who have none.
 
+    One owner's folder that can't be synced keeps nobody else's from being seen to.
     Raises DatabaseBusy where a service begins or ends again and again just now.
     """
     results: dict[Account, Result] = {}
+    unusable: dict[Account, RootUnusable] = {}
     for _ in range(_TRIES):
-        left = [account for account in questions if account not in results]
+        left = [account for account in questions if account not in results and account not in unusable]
         found = await asyncio.gather(*(_asked(pool, account, questions[account], progress) for account in left))
         results |= {account: answer for account, answer in zip(left, found, strict=True) if answer is not None}
         for account in (account for account in left if account not in results):
             progress(f"looking at the folder of {account.owner.email}")
-            if (answer := await _alone(settings, account, questions[account])) is not None:
+            try:
+                answer = await _alone(settings, account, questions[account])
+            except RootUnusable as error:
+                unusable[account] = error
+                continue
+            if answer is not None:
                 results[account] = answer  # else a service began meanwhile: it is asked
-        if len(results) == len(questions):
-            return results
+        if len(results) + len(unusable) == len(questions):
+            return Answered(results, unusable)
     raise DatabaseBusy("A service began or ended just now. Try again.")
 
 
@@ -107,15 +122,29 @@ async def _wait(
 
 
 async def _alone(settings: Settings, account: Account, question: Question) -> Result | None:
-    """Be the service of this owner for one answer; None where they have one."""
+    """Be the service of this owner for one answer; None where they have one. Raises RootUnusable."""
     results: list[Result] = []
+    unusable: list[RootUnusable] = []
 
     async def answer(answers: Answers) -> None:
         results.append(await answers.answer(question.kind, question.arguments))
 
-    async with (
-        Server(str(settings.server_url), connections=settings.uploads + 4) as server,
-        connected(settings) as (pools, listener),
-    ):
-        await Session(settings, pools, listener, server).once(account, answer)
+    try:
+        async with (
+            Server(str(settings.server_url), connections=settings.uploads + 4) as server,
+            connected(settings) as (pools, listener),
+        ):
+            await Session(settings, pools, listener, server).once(account, answer)
+    except* RootUnusable as errors:  # it comes in a group, from tasks that ran side by side
+        unusable += _leaves(errors)
+    if unusable:
+        raise unusable[0]
     return results[0] if results else None
+
+
+def _leaves(errors: BaseExceptionGroup[RootUnusable]) -> Iterator[RootUnusable]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

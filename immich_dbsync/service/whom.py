@@ -1,7 +1,7 @@
 """Which owner, and which part of their folder, a command is about."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from immich_dbsync.core.names import valid_path
@@ -46,8 +46,13 @@ def _named(owners: Sequence[Owner], user: str) -> list[Owner]:
 
 def _hint(owners: Sequence[Owner], user: str) -> str:
     """The nearest user, by whatever they were meant to be named."""
-    names = {name.casefold(): owner for owner in owners for name in (owner.name, str(owner.id), owner.email) if name}
+    names = _names(owners)
     return did_you_mean(user.casefold(), names, lambda near: names[near].email)
+
+
+def _names(owners: Sequence[Owner]) -> dict[str, Owner]:
+    """The users by all that they may be named by."""
+    return {name.casefold(): owner for owner in owners for name in (owner.name, str(owner.id), owner.email) if name}
 
 
 def _emails(owners: Sequence[Owner]) -> str:
@@ -80,7 +85,37 @@ def within(owners: Sequence[Owner], sync_root: Path, path: str) -> tuple[list[Ow
         if Path(path).is_relative_to(root):
             inside = str(Path(path).relative_to(root))
             return [owner], b"" if inside == "." else _below(inside)
-    raise RootUnusable(f"{path!r} lies in no user's folder: they are below {str(sync_root)!r}.")
+    near = _nearest_folder(owners, sync_root, Path(path))
+    raise RootUnusable(f"{path!r} lies in no user's folder: they are below {str(sync_root)!r}.{near}")
+
+
+def _nearest_folder(owners: Sequence[Owner], sync_root: Path, path: Path) -> str:
+    """A hint at where an absolute path may have been meant to lie: the sync root or the user's id may be mistyped."""
+    head, rest = path.parts[: len(sync_root.parts)], path.parts[len(sync_root.parts) :]
+    # One by one: whole paths are alike when they have the same beginning, however little their ends are.
+    alike = (
+        typed == meant or did_you_mean(typed, [meant]) for typed, meant in zip(head, sync_root.parts, strict=False)
+    )
+    if len(head) < len(sync_root.parts) or not all(alike):
+        return ""
+    names = _names(owners)
+    near = did_you_mean(
+        rest[0].casefold() if rest else "", names, lambda near: str(sync_root.joinpath(str(names[near].id), *rest[1:]))
+    )
+    return near or (f" Did you mean {sync_root}?" if head != sync_root.parts else "")
+
+
+def nearest(sync_root: Path, path: str, known: Iterable[tuple[Owner, str]]) -> str:
+    """A hint at what is nearest to this path among what is known below the users' folders; written as the path is.
+
+    ``sync_root`` matters for an absolute one only.
+    """
+    if not Path(path).is_absolute():
+        return did_you_mean(path, {name for _, name in known})
+    # What they have in common would make all of a user's paths alike.
+    owner, *parts = Path(path).relative_to(sync_root).parts
+    theirs = {name for who, name in known if str(who.id) == owner}
+    return did_you_mean("/".join(parts), theirs, lambda near: str(sync_root / owner / near))
 
 
 def _below(path: str) -> bytes:

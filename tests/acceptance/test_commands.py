@@ -195,22 +195,23 @@ async def test_users_list_tells_whose_folders_are_synced(stage: Stage) -> None:
     ended = await command("users", "list", env=stage.environment())
     assert (ended.code, ended.err) == (0, "")
     rows = [line.split("\t") for line in ended.out.splitlines()]
-    assert {email: state for email, _, state, _ in rows} == {"ada@example.org": "synced"} | people
-    assert rows[0] == ["ada@example.org", "Ada", "synced", str(stage.folder)]
+    assert {email: state for email, _, state, _ in rows} == {"ada@example.org": "set up"} | people
+    assert rows[0] == ["ada@example.org", "Ada", "set up", str(stage.folder)]
 
     ended = await command("users", "list", "--json", env=stage.environment())
     assert (ended.code, ended.err) == (0, "")
     users = {user["email"]: user for user in ended.json["users"]}
-    assert {email: user["state"] for email, user in users.items()} == {"ada@example.org": "synced"} | people
+    assert {email: user["state"] for email, user in users.items()} == {"ada@example.org": "set up"} | people
     assert users["ada@example.org"] == {
         "id": str(stage.user),
         "email": "ada@example.org",
         "name": "Ada",
-        "state": "synced",
+        "state": "set up",
         "folder": str(stage.folder),
         "has_folder": True,
         "has_key": True,
         "paused": False,
+        "running": False,
     }
     assert stage.key not in ended.out
 
@@ -384,3 +385,9 @@ def test_every_command_can_be_loaded_without_the_others() -> None:
     modules = [f"immich_dbsync.cli.{name}_cmd" for name in COMMANDS]
     done = subprocess.run([sys.executable, "-c", _EACH_ALONE, *modules], capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == (modules, "")
+
+
+def test_a_version_that_the_demo_has_not_gets_the_nearest_suggested() -> None:
+    ended = invoked("demo", "--immich", "3.0", settings={})
+    assert ended.code == 2
+    assert "there is 2.7.5 and 3.1.0. Did you mean 3.1.0?" in ended.out

@@ -96,6 +96,8 @@ async def test_nothing_was_done(stage: Stage) -> None:
 
 async def test_what_is_typed_wrong(stage: Stage) -> None:
     assert "Did you mean ada@example.org?" in (await told(stage, "--user", "ada@exmple.org")).complaint(13)
+    near = f"Did you mean {stage.folder}/Camera/a.png?"
+    assert near in (await told(stage, f"{stage.folder}/Camra/a.png")).complaint(13)
     assert "lies in no user's folder" in (await told(stage, "/elsewhere/a.png")).complaint(10)
     ended = await told(stage, "--since", "yesterday")
     assert ended.code == 2

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from immich_dbsync.demo.people import create_user
+from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.pictures import picture
-from immich_dbsync.demo.stage import Stage, staged
+from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
 from tests.acceptance.commands import Ended, Service, command, on_terminal, put
 from tests.files import files_below
@@ -265,3 +265,45 @@ async def test_who_is_not_synced_is_told_where_the_file_is(stage: Stage) -> None
 async def test_before_anything_is_installed(database_url: str, immich_version: ImmichVersion) -> None:
     async with staged(database_url, version=immich_version) as stage:
         assert "triggers install" in (await told(stage, "list")).complaint(6)
+
+
+# --- who is paused ---
+
+
+async def test_who_is_paused_keeps_what_is_in_quarantine(stage: Stage, service: AbstractContextManager[object]) -> None:
+    await deleted_for_good(stage, B)
+    await stage.connection.execute("update immich_dbsync_v1.quarantine set gone = true where path = 'b.png'")
+    a, b = await number(stage, A), await number(stage, B)
+    assert (await command("users", "pause", "ada", env=stage.environment())).code == 0
+    with service:
+        for words in (["restore", a], ["restore", "--path", A], ["purge", b, "--yes"], ["purge", "--older-than", "0s"]):
+            said = (await told(stage, *words)).complaint(13)
+            assert said.endswith("Go on with: immich-dbsync users resume ada@example.org")
+        assert len((await told(stage, "list")).out.splitlines()) == 2
+        assert (await command("users", "resume", "ada", env=stage.environment())).code == 0
+        assert (await told(stage, "purge", b, "--yes")).code == 0
+        assert (await told(stage, "restore", a)).code == 0
+
+
+async def test_the_files_of_others_are_seen_to(stage: Stage) -> None:
+    """One is paused, one has no folder: neither keeps anybody else's files where they are."""
+    env = stage.environment()
+    ids = {}
+    for name in ("cyd", "eve"):
+        ids[name] = await create_user(stage.connection, email=f"{name}@example.org")
+        key = await create_api_key(stage.connection, ids[name], PERMISSIONS)
+        env["IMMICH_DBSYNC_API_KEYS"] += f" {key}"
+        put(stage.home / "sync" / str(ids[name]), A, picture(7))
+    assert (await command("resync", env=env)).code == 0
+    with Service(env, stage.log):
+        await stage.connection.execute(
+            'update asset set status = \'trashed\', "deletedAt" = now() where "ownerId" = any($1)', [*ids.values()]
+        )
+        await counts(stage, "select count(*) from immich_dbsync_v1.history where action = 'quarantine'", 4)
+    assert (await command("users", "pause", "cyd@example.org", env=env)).code == 0
+    (stage.home / "sync" / str(ids["eve"])).rename(stage.home / "away")
+    ended = await command("quarantine", "restore", "--path", A, env=env)
+    assert (ended.code, ended.out) == (12, f"{A} is back.\n"), ended
+    assert "cyd@example.org is paused, and their files are left out." in ended.err
+    assert "eve@example.org was left out: " in ended.err
+    assert files_below(stage.folder)[A] == ONE

@@ -5,7 +5,9 @@ import hashlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.acceptance.commands import Service, command, put
 from tests.databases import Servers
 from tests.waiting import until
 
+BOB = "bob@example.org"
 QUICK = {"IMMICH_DBSYNC_MOVE_GRACE": "0.2", "IMMICH_DBSYNC_SETTLE_TIME": "0.05"}
 
 
@@ -237,3 +240,78 @@ async def test_it_tells_when_immich_does_not_answer(stage: Stage) -> None:
     assert ended.code == 11
     assert "What needs Immich waits for it" in ended.err
     assert "Traceback" not in ended.err
+
+
+# --- some of several users ---
+
+
+@pytest.fixture
+async def two(stage: Stage) -> Stage:
+    """A second user beside the first, each with a picture that was not synced yet."""
+    bob = await create_user(stage.connection, email=BOB, name="Bob")
+    key = await create_api_key(stage.connection, bob, PERMISSIONS)
+    stage.settings["IMMICH_DBSYNC_API_KEYS"] = f"{stage.key} {key}"
+    put(stage.folder, "a.jpg", b"a")
+    put(his(stage, bob), "b.jpg", b"b")
+    assert (await command("triggers", "install", env=stage.environment())).code == 0
+    return stage
+
+
+def his(stage: Stage, bob: UUID) -> Path:
+    return stage.home / "sync" / str(bob)
+
+
+async def folder_of_bob(stage: Stage) -> Path:
+    return his(stage, await stage.connection.fetchval('select id from "user" where email = $1', BOB))
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_who_is_paused_is_left_alone(two: Stage, *, served: bool) -> None:
+    env = two.environment()
+    assert (await command("users", "pause", BOB, env=env)).code == 0
+    with Service(env, two.home / "log") if served else nullcontext() as service:
+        if service is not None:
+            await service.until_synced(two, 1)
+        ended = await command("resync", env=env)
+        assert ended.code == 0
+        assert BOB not in ended.out
+        resume = f"Go on with: immich-dbsync users resume {BOB}"
+        assert ended.err.splitlines()[-1] == f"{BOB} is paused, and was left out. {resume}"
+        ended = await command("resync", "--json", env=env)
+        assert [user["user"] for user in ended.json["users"]] == ["ada@example.org"]
+        assert [left["user"] for left in ended.json["left_out"]] == [BOB]
+        for named in (["--user", "bob"], ["--user", BOB], ["--path", str(await folder_of_bob(two) / "b.jpg")]):
+            said = (await command("resync", *named, env=env)).complaint(13)
+            assert said == f"{BOB} is paused, so nothing is done for them. {resume}"
+    assert (await status_of(two, b"a"), await status_of(two, b"b")) == ("active", None)
+    # What would be done may be looked at.
+    ended = await command("resync", "--dry-run", "--user", BOB, env=env)
+    assert (ended.code, ended.out) == (0, f"{BOB}\tupload\tb.jpg\tnew in the folder\n")
+    assert f"{BOB} is paused: none of theirs is done before: immich-dbsync users resume {BOB}" in ended.err
+    assert (await command("users", "resume", BOB, env=env)).code == 0
+    assert (await command("resync", "--user", BOB, env=env)).code == 0
+    assert await status_of(two, b"b") == "active"
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_folder_that_is_missing_keeps_nobody_else_from_being_compared(two: Stage, *, served: bool) -> None:
+    env = two.environment()
+    missing = await folder_of_bob(two)
+    missing.rename(two.home / "away")
+    with Service(env, two.home / "log") if served else nullcontext() as service:
+        if service is not None:
+            await service.until_synced(two, 1)
+        put(two.folder, "later.jpg", b"later")
+        ended = await command("resync", "--dry-run", env=env)
+        assert ended.code == 10
+        assert f"immich-dbsync: {BOB} was left out: '{missing}' " in ended.err
+        assert BOB not in ended.out
+        assert served or "ada@example.org\tupload\tlater.jpg" in ended.out
+        ended = await command("resync", "--json", env=env)
+        assert ended.code == 10
+        assert f"immich-dbsync: {BOB} was left out: '{missing}' " in ended.err
+        assert [user["user"] for user in ended.json["users"]] == ["ada@example.org"]
+        [left] = ended.json["left_out"]
+        assert (left["user"], str(missing) in left["why"]) == (BOB, True)
+    assert await status_of(two, b"later") == "active"
+    assert str(missing) in (await command("resync", "--user", BOB, env=env)).complaint(10)

@@ -11,8 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.pictures import picture
-from immich_dbsync.demo.stage import Stage, staged
+from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
 from tests.acceptance.commands import PROGRAM, Service, command, on_terminal, put
 from tests.faults.proxy import Proxy
@@ -65,6 +66,27 @@ async def test_each_change_is_a_line_in_a_pipe(stage: Stage) -> None:
             await says(out, "no service syncs ada@example.org  → immich-dbsync run")
         told = (await asyncio.to_thread(out.read_text)).splitlines()
     assert all(first.split("\t")[1] != then.split("\t")[1] for first, then in pairwise(told))
+
+
+async def test_a_folder_that_is_missing_is_said_to_be_beside_a_service_that_runs(stage: Stage) -> None:
+    bob = await create_user(stage.connection, email="bob@example.org")
+    key = await create_api_key(stage.connection, bob, PERMISSIONS)
+    stage.settings["IMMICH_DBSYNC_API_KEYS"] = f"{stage.key} {key}"
+    his = stage.home / "sync" / str(bob)
+    his.mkdir()
+    with Service(stage.environment(), stage.log) as service:
+        await until(lambda: asyncio.to_thread(lambda: len(service.logged("scan.summary")) == 2))
+        with watching(stage) as out:
+            await says(out, "\tall in sync")
+            his.rename(stage.home / "away")
+            await says(out, f"\tneeds you: bob@example.org: '{his}' is ")
+            await until(lambda: asyncio.to_thread(lambda: bool(service.logged("root.unusable"))), seconds=30)
+            ended = await command("status", env=stage.environment())
+        told = await asyncio.to_thread(out.read_text)
+    assert ended.code == 12
+    assert f"! bob@example.org: '{his}' " in ended.out
+    assert "no service" not in ended.out + told
+    assert told.splitlines()[-1].endswith("→ immich-dbsync doctor")
 
 
 async def test_a_database_that_is_lost_is_told_and_waited_for(stage: Stage) -> None:

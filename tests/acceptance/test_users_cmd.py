@@ -1,7 +1,10 @@
 """``users add``, ``remove``, ``pause`` and ``resume`` as processes, with and without a service that runs."""
 
 import asyncio
+import grp
 import os
+import pwd
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -78,11 +81,12 @@ async def test_add_sets_up_all_that_a_user_needs(stage: Stage) -> None:
     assert keys_file(stage).stat().st_mode & 0o7777 == 0o600
     assert await rows(stage) == [(NAME, list(PERMISSIONS))]
     assert keys(stage)[0] not in ended.out + ended.err
-    assert await states(stage) == {ADA: "synced"}
+    assert await states(stage) == {ADA: "set up"}
 
     put(stage.folder, "a.jpg", b"a")
     with Service(stage.environment(), stage.home / "log") as service_process:
         await service_process.until_synced(stage, 1)
+        assert await states(stage) == {ADA: "synced"}
 
 
 async def test_a_second_time_it_changes_nothing_and_mends_what_is_missing(stage: Stage) -> None:
@@ -109,7 +113,7 @@ async def test_a_second_time_it_changes_nothing_and_mends_what_is_missing(stage:
     assert (await command("users", "add", ADA, env=env)).code == 0
     assert len(keys(stage)) == 2
     assert keys(stage)[0] == "another"
-    assert await states(stage) == {ADA: "synced"}
+    assert await states(stage) == {ADA: "set up"}
 
 
 async def test_a_service_that_runs_begins_and_ends_without_a_restart(stage: Stage) -> None:
@@ -221,6 +225,57 @@ async def test_owner_and_mode_may_be_given(stage: Stage) -> None:
     status = stage.folder.stat()
     assert status.st_mode & 0o7777 == 0o710
     assert os.geteuid() != 0 or (status.st_uid, status.st_gid) == (65534, 1)
+    assert "belongs to" not in ended.err
+
+
+async def test_a_folder_that_is_not_as_was_asked_is_said_to_be(stage: Stage) -> None:
+    """What was asked for is not done to a folder that somebody made; but said, with what does it."""
+    stage.folder.mkdir(0o711)
+    stage.folder.chmod(0o711)
+    env = stage.environment()
+    ended = await command("users", "add", ADA, "--folder-mode", "0750", env=env)
+    assert ended.code == 12
+    assert ended.err.splitlines()[0] == (
+        "! The folder was there before, and was not changed. To have it as you said:"
+        f" chmod 0750 {shlex.quote(str(stage.folder))}"
+    )
+    assert stage.folder.stat().st_mode & 0o7777 == 0o711
+    ended = await command("users", "add", ADA, "--folder-owner", "1:2", "--folder-mode", "0711", "--json", env=env)
+    assert ended.code == 12
+    user, group = pwd.getpwuid(1).pw_name, grp.getgrgid(2).gr_name
+    assert ended.json["folder"]["mend"] == f"chown {user}:{group} {stage.folder}"
+    ended = await command("users", "add", ADA, "--folder-mode", "0711", "--json", env=env)
+    assert (ended.code, ended.json["folder"]["mend"]) == (0, "")
+
+
+async def test_a_mistyped_owner_gets_the_nearest_suggested(stage: Stage) -> None:
+    env = stage.environment()
+    complaint = (await command("users", "add", ADA, "--folder-owner", "nobdy", env=env)).complaint(3)
+    assert complaint == "This system has no user 'nobdy' for --folder-owner. Did you mean nobody?"
+    complaint = (await command("users", "add", ADA, "--folder-owner", "nobody:daemn", env=env)).complaint(3)
+    assert complaint.endswith("Did you mean daemon?")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+async def test_whose_the_folder_is_is_said_where_it_may_be_a_mistake(stage: Stage) -> None:
+    env = stage.environment()
+    ended = await command("users", "add", ADA, env=env)
+    assert ended.err.splitlines()[0] == (
+        f"It belongs to root. If the file sync tool runs as somebody else, let them have it: chown USER: {stage.folder}"
+    )
+    assert stage.folder.stat().st_mode & 0o7777 == 0o750
+    # A second time somebody has decided it.
+    os.chown(stage.folder, 65534, 65534)
+    assert "belongs to" not in (await command("users", "add", ADA, env=env)).err
+    bob = await create_user(stage.connection, email=BOB)
+    his = stage.home / "sync" / str(bob)
+    his.mkdir(0o700)
+    os.chown(his, 65534, 65534)
+    ended = await command("users", "add", BOB, env=env)
+    assert ended.code == 0
+    assert ended.err.splitlines()[0] == (
+        f"! It belongs to nobody, unlike the sync root. If that is not who is to fill it: chown USER: {his}"
+    )
 
 
 # --- a key that is given ---
@@ -315,8 +370,19 @@ async def test_a_server_that_is_down_leaves_nothing_behind(stage: Stage) -> None
 async def test_a_file_that_cannot_be_written_leaves_no_key_behind(stage: Stage) -> None:
     stage.settings["IMMICH_DBSYNC_API_KEYS_FILE"] = str(stage.home / "missing" / "keys")
     complaint = (await command("users", "add", ADA, env=stage.environment())).complaint(3)
-    assert "The API keys can't be written to" in complaint
+    there = stage.home / "missing"
+    assert (
+        f"can't be written to {there / 'keys'}: there is no folder {there}. Make it with: mkdir -p {there}" in complaint
+    )
     assert await rows(stage) == []
+    assert not stage.folder.exists()  # the folder that was made is not left behind
+
+
+async def test_a_folder_that_was_there_stays_whatever_fails(stage: Stage) -> None:
+    stage.folder.mkdir()
+    stage.settings["IMMICH_DBSYNC_API_KEYS_FILE"] = str(stage.home / "missing" / "keys")
+    assert (await command("users", "add", ADA, env=stage.environment())).code == 3
+    assert stage.folder.is_dir()
 
 
 async def test_a_role_that_may_not_make_keys_is_told_both_ways_out(
@@ -340,6 +406,7 @@ async def test_a_key_in_the_environment_is_left_to_whoever_put_it_there(stage: S
     await command("triggers", "install", env=stage.environment())
     key = await create_api_key(stage.connection, stage.user, ("asset.upload",))
     stage.settings["IMMICH_DBSYNC_API_KEYS"] = key
+    stage.folder.mkdir()
     env = stage.environment()
     assert "IMMICH_DBSYNC_API_KEYS" in (await command("users", "add", ADA, env=env)).complaint(3, key)
     assert "take it out there" in (await command("users", "remove", ADA, "--yes", env=env)).complaint(3, key)
@@ -392,6 +459,58 @@ async def test_remove_deletes_only_keys_that_add_made(stage: Stage) -> None:
     await create_api_key(stage.connection, stage.user, ("all",), "her own")
     await command("users", "remove", ADA, "--delete-key", "--yes", env=env)
     assert await rows(stage) == [("her own", ["all"])]
+
+
+async def test_keys_that_may_not_be_deleted_are_said_to_be_before_anything_is_done(
+    stage: Stage, servers: Servers, database: str
+) -> None:
+    await command("users", "add", ADA, env=stage.environment())
+    role = least_role(stage.database_url)
+    stage.settings["IMMICH_DBSYNC_DATABASE_URL"] = servers.cluster().url(database, role.replace(" ", "%20"))
+    before = keys(stage), await rows(stage)
+    ended = await command("users", "remove", ADA, "--delete-key", "--yes", env=stage.environment())
+    complaint = ended.complaint(7)
+    assert complaint.startswith("This database role may not delete API keys in Immich, so nothing was changed.")
+    assert "leave out --delete-key" in complaint
+    assert (keys(stage), await rows(stage)) == before
+    assert (await command("users", "remove", ADA, "--yes", env=stage.environment())).code == 0
+
+
+# --- keys that are replaced ---
+
+
+async def test_a_key_that_is_replaced_is_deleted_in_immich_if_we_made_it(stage: Stage) -> None:
+    env = stage.environment()
+    await command("users", "add", ADA, env=env)
+    [first] = keys(stage)
+    await create_api_key(stage.connection, stage.user, ("all",), "her own")
+    await stage.connection.execute("update api_key set permissions = array['asset.upload'] where name = $1", NAME)
+    ended = await command("users", "add", ADA, env=env)
+    assert "It replaces 1 API key of theirs, deleted in Immich." in ended.out
+    assert "! " not in ended.err
+    assert sorted(await rows(stage)) == [("her own", ["all"]), (NAME, list(PERMISSIONS))]
+    assert first not in keys(stage)
+    # One that a person made is theirs, even if it stood in the file; its place is taken all the same.
+    given = await create_api_key(stage.connection, stage.user, PERMISSIONS, "by hand")
+    another = await create_api_key(stage.connection, stage.user, PERMISSIONS, "also by hand")
+    for key, replaced in ((given, 1), (another, 0)):
+        ended = await command("users", "add", ADA, "--key-stdin", "--json", env=env, given=key)
+        assert (ended.json["replaced"], ended.json["others"]) == (replaced, 0)
+        assert keys(stage) == [key]
+    assert sorted(name for name, _ in await rows(stage)) == ["also by hand", "by hand", "her own"]
+
+
+async def test_a_key_that_another_installation_may_use_is_only_told_of(stage: Stage) -> None:
+    env = stage.environment()
+    await command("users", "add", ADA, env=env)
+    elsewhere = env | {"IMMICH_DBSYNC_API_KEYS_FILE": str(stage.home / "other-keys")}
+    ended = await command("users", "add", ADA, env=elsewhere)
+    assert ended.code == 0
+    assert "! Immich has 1 more API key that `users add` made for them and that nothing here uses." in ended.err
+    assert len(await rows(stage)) == 2
+    # What is set here is in use here.
+    ended = await command("users", "add", ADA, env=elsewhere | {"IMMICH_DBSYNC_API_KEYS": keys(stage)[0]})
+    assert (ended.code, "more API key" in ended.err) == (0, False)
 
 
 async def test_a_user_who_is_gone_from_immich_can_be_removed_by_id(stage: Stage) -> None:

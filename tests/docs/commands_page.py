@@ -97,7 +97,8 @@ SHAPES: dict[str, dict[str, Any]] = {
                 "damaged_count": "how many they are",
                 "waiting": "why what needs Immich waits; null where it answers",
             }
-        ]
+        ],
+        "left_out": [{"user": "e-mail address", "why": "paused, or a folder that can't be compared"}],
     },
     "resync --dry-run": {
         "planned": [
@@ -105,6 +106,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         ],
         "totals": "action to number",
         "files": "files that were compared",
+        "left_out": [{"user": "e-mail address", "why": "a folder that can't be compared"}],
+        "paused": "e-mail addresses of those for whom nothing is done before they are resumed",
     },
     "holds list": {"holds": [_HOLD]},
     "holds show": {
@@ -139,11 +142,12 @@ SHAPES: dict[str, dict[str, Any]] = {
                 "id": _OWNER,
                 "email": "e-mail address",
                 "name": "as Immich has it",
-                "state": "`synced`, or what is missing",
+                "state": "`synced` by a service, `set up` where none runs for them, or what is missing",
                 "folder": "its path",
                 "has_folder": "whether it is there",
                 "has_key": "whether there is an API key of theirs",
                 "paused": "whether a person paused them",
+                "running": "whether a service syncs them now",
             }
         ]
     },
@@ -155,8 +159,11 @@ SHAPES: dict[str, dict[str, Any]] = {
             "made": "whether it was made now",
             "owner": "user and group that it belongs to",
             "mode": "in octal",
+            "mend": "the command that makes it what was asked for, where it was there before; empty where it is that",
         },
         "key": "where the API key comes from",
+        "replaced": "API keys of ours that were deleted in Immich, because this one took their place",
+        "others": "API keys that `users add` made for them before, which are neither in the file nor set",
         "lacking": "permissions that it lacks",
         "resumed": "whether they were paused, and are not any more",
         "service": "whether a service that runs has followed",

@@ -84,7 +84,7 @@ def problems() -> set[str]:
     sentences = {"advice", "foreign_root", "_stfolders_lost", "_failed", "_sentence"}
     by_itself = _told(
         [PACKAGE / "cli" / "status_cmd.py", PACKAGE / "cli" / "overview.py"],
-        {"append": 0},
-        {"problems", "look", "status"},
+        {"append": 0, "Need": 0},
+        {"own", "_not_running", "_waits", "look", "status"},
     )
     return _told(service, {"set_problem": -1, "_set_problem": -1}) | _returned(service, sentences) | by_itself

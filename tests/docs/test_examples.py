@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from immich_dbsync.demo.people import create_user
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage
 from tests.acceptance.commands import PROGRAM, command, environment, installed, put
@@ -181,8 +183,23 @@ async def test_what_the_demo_keeps_can_be_played_with(tmp_path: Path) -> None:
                 return bool(await connection.fetchval(name))
 
             await until(arrived, seconds=20)
+            await _try_other_commands(out.read_text(), connection)
         finally:
             await connection.close()
+
+
+async def _try_other_commands(said: str, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What it prints for another terminal works there."""
+    lines = said.partition("With these in another terminal")[2].splitlines()
+    exports = [shlex.split(line)[1] for line in lines if line.startswith("  export ")]
+    env = environment(dict(each.split("=", 1) for each in exports))
+    ended = await command("status", "--json", env=env)
+    assert [(owner["email"], owner["running"]) for owner in ended.json["owners"]] == [("ada@example.org", True)]
+    await create_user(connection, email="bob@example.org")
+    ended = await command("users", "add", "bob@example.org", env=env)
+    assert "The service syncs it now." in ended.out
+    [asset] = re.findall(r'"ids": \["([0-9a-f-]{36})"\]', said)
+    assert asset in (await command("history", "--json", env=env)).out
 
 
 def test_the_pages_are_those() -> None:

@@ -39,6 +39,14 @@ def test_others_may_be_given(above: Path) -> None:
     assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (uid, gid, 0o700)
 
 
+def test_others_have_rights_only_when_they_are_given_them(above: Path) -> None:
+    """A sync root as `mkdir` makes it can be read by everybody; the pictures can't."""
+    above.chmod(0o755)
+    assert make_folder(above, "one").mode == 0o750
+    assert make_folder(above, "two", mode=0o755).mode == 0o755
+    assert [(above / name).stat().st_mode & 0o7777 for name in ("one", "two")] == [0o750, 0o755]
+
+
 def test_one_that_is_there_stays_as_it_is(above: Path) -> None:
     (above / "one").mkdir(0o711)
     before = (above / "one").stat()

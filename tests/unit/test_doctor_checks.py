@@ -26,6 +26,7 @@ from immich_dbsync.doctor import (
 from immich_dbsync.doctor.examination import examine
 from immich_dbsync.doctor.filesystems import Mount
 from immich_dbsync.doctor.finding import Finding, Level
+from immich_dbsync.doctor.policies import policies
 from immich_dbsync.errors import DatabaseUnreachable, LoginRefused, SettingsError
 from immich_dbsync.immich.library import Owner
 from immich_dbsync.model import OwnerId
@@ -562,6 +563,26 @@ def test_what_waits_for_a_person_is_found(given: dict[str, object], said: str, m
     [good, found] = sync_of(state(**given), running=True)
     assert levels([good, found]) == [Level.OK, Level.WRONG]
     assert (found.found, mend in found.mend) == (said, True)
+
+
+# --- policies ---
+
+
+def test_a_policy_for_a_folder_that_nobody_has_is_told_with_the_nearest(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    (one / "Camera" / "2026").mkdir(parents=True)
+    (two / "Old phone").mkdir(parents=True)
+    assert [*policies(["Camera", "Old phone", "Camera/2026"], [one, two])] == []
+    [found] = policies(["Camra"], [one, two])
+    assert (found.level, found.what) == (Level.NOTE, "policies")
+    assert found.found == "no user has a folder 'Camra', which a policy is for"
+    assert found.mend.endswith("Did you mean Camera?")
+    [found] = policies(["Camera/2062"], [one, two])
+    assert found.mend.endswith("Did you mean Camera/2026?")
+    [found] = policies(["Nothing like it"], [one, two])
+    assert found.mend.endswith("make the folder.")
+    # Where a folder is not there, or nobody is synced, nobody can say.
+    assert [*policies(["Camra"], [one, tmp_path / "three"])] == [*policies(["Camra"], [])] == []
 
 
 # --- in a snap ---

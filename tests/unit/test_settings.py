@@ -276,3 +276,28 @@ def test_a_mistake_is_named_as_it_was_set(
 def test_a_port_of_0_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMMICH_DBSYNC_METRICS_PORT", "0")
     assert load_settings().metrics_port == Settings().metrics_port == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "meant"),
+    [
+        ("LOG_LEVEL", "debgu", "debug"),
+        ("LOG_FORMAT", "jsn", "json"),
+        ("POLICY", "mirrr", "mirror"),
+        ("POLICIES", "Camera=archve", "archive"),
+        ("PROTECT", "favourites albumz", "albums"),
+    ],
+)
+def test_a_mistyped_value_gets_the_nearest_suggested(
+    variable: str, value: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"IMMICH_DBSYNC_{variable}", value)
+    with pytest.raises(SettingsError, match=rf"\. Did you mean {meant}\?$"):
+        load_settings()
+
+
+def test_a_value_like_none_that_there_is_gets_no_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMMICH_DBSYNC_POLICY", "xyz")
+    monkeypatch.setenv("IMMICH_DBSYNC_SERVER_URL", "htp:/me")
+    with pytest.raises(SettingsError, match=r"^A setting makes no sense: [^?]*\.$"):
+        load_settings()

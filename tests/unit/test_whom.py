@@ -1,14 +1,15 @@
 """Users are found by address, id or name, and a mistyped one gets the nearest suggested."""
 
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from immich_dbsync.errors import KeyRefused, NoSuchUser
+from immich_dbsync.errors import KeyRefused, NoSuchUser, RootUnusable
 from immich_dbsync.immich.library import Owner
 from immich_dbsync.model import OwnerId
 from immich_dbsync.service.accounts import Account
-from immich_dbsync.service.whom import chosen, find_owner
+from immich_dbsync.service.whom import chosen, find_owner, nearest, within
 
 
 def owner(number: int, email: str, name: str) -> Owner:
@@ -70,3 +71,32 @@ def test_of_the_accounts_one_is_chosen_or_all() -> None:
     assert chosen(found, "BOB") == found[1:]
     with pytest.raises(KeyRefused, match=r"Did you mean bob@example\.org\? There are keys of: Ada@example"):
         chosen(found, "bop@example.org")
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        (f"/srv/photos/snyc/{ADA.id}/Camera", f"/srv/photos/sync/{ADA.id}/Camera"),
+        ("/srv/photos/snyc/foo", "/srv/photos/sync"),
+        ("/srv/photos/snyc", "/srv/photos/sync"),
+        ("/srv/photos/sync/ada@example.org/Camera", f"/srv/photos/sync/{ADA.id}/Camera"),
+        (f"/srv/photos/sync/{str(BOB.id)[1:]}/Camera", f"/srv/photos/sync/{BOB.id}/Camera"),
+        ("/srv/photos/other/foo", None),
+        ("/srv/photos/sync", None),
+        ("/etc", None),
+    ],
+)
+def test_a_path_in_nobodys_folder_gets_the_nearest_that_is_somebodys(path: str, meant: str | None) -> None:
+    owners = [BOB] if "2/" in path else [ADA, BOB]
+    with pytest.raises(RootUnusable) as error:
+        within(owners, Path("/srv/photos/sync"), path)
+    said = str(error.value).partition("they are below '/srv/photos/sync'.")[2]
+    assert said == ("" if meant is None else f" Did you mean {meant}?")
+
+
+def test_the_nearest_path_is_written_as_the_one_that_was_typed() -> None:
+    known = [(ADA, "Camera/a.png"), (BOB, "Camera/b.png")]
+    root = Path("/srv/sync")
+    assert nearest(root, "Camra/a.png", known) == " Did you mean Camera/a.png?"
+    assert nearest(root, f"/srv/sync/{ADA.id}/Camra/a.png", known) == f" Did you mean /srv/sync/{ADA.id}/Camera/a.png?"
+    assert nearest(root, f"/srv/sync/{ADA.id}/something else", known) == ""
