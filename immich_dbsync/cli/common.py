@@ -7,15 +7,15 @@ import sys
 import tomllib
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import asyncpg
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from immich_dbsync.cli.layout import laid_out
 from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError
 from immich_dbsync.service.listener import LOST, connect, reason, right_missing
 from immich_dbsync.service.logs import printable
@@ -24,8 +24,30 @@ from immich_dbsync.wording import did_you_mean
 
 T = TypeVar("T")
 
+
+def _not_empty(context: typer.Context, parameter: typer.CallbackParam, text: str) -> str:
+    """What was given; an empty variable of a script must not mean what no option does: everything."""
+    source = context.get_parameter_source(str(parameter.name))
+    if not text and source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter("it is empty: say which, or leave the option out for all.")
+    return text
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+OneUser = Annotated[
+    str,
+    typer.Option("--user", metavar="USER", help="Only this user: e-mail address, name or id.", callback=_not_empty),
+]
+Below = Annotated[
+    str,
+    typer.Option(
+        "--path",
+        metavar="PATH",
+        help="Only this file or folder: absolute, or below the user's folder.",
+        callback=_not_empty,
+    ),
+]
 
 
 @contextmanager
@@ -135,7 +157,12 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise NotConfirmed("Nobody can be asked here: add --yes if you are sure. Nothing was changed.")
-    if not typer.confirm(question):
+    try:
+        sure = typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C, or Ctrl-D
+        typer.echo(err=True)
+        sure = False
+    if not sure:
         raise NotConfirmed("Nothing was changed.")
 
 
@@ -144,18 +171,27 @@ def plain(text: str) -> str:
     return text if text.isprintable() else printable(text.encode("utf-8", "surrogateescape"))
 
 
+def local(moment: datetime) -> str:
+    """A moment in this machine's zone, for a table."""
+    return moment.astimezone().isoformat(" ", "seconds")
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal; tab-separated lines in a pipe."""
+    """A table on a terminal, laid out for its width, nothing where there are no rows; tab-separated lines in a pipe."""
+    shown = [[plain(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for row in rows:
-            typer.echo("\t".join(map(plain, row)))
-        return
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(plain(cell)) for cell in row))
-    Console().print(table)
+        for row in shown:
+            typer.echo("\t".join(row))
+    elif shown:
+        console = Console(highlight=False)
+        # What is not laid out in columns has lines that the terminal itself may break: they can be copied whole.
+        console.print(*laid_out(columns, shown, console.width), sep="\n", soft_wrap=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON object with its shape's version."""
-    typer.echo(json.dumps({"version": 1, **value}, indent=2 if sys.stdout.isatty() else None, default=str))
+    """One JSON object with its shape's version; times in ISO 8601."""
+    typer.echo(json.dumps({"version": 1, **value}, indent=2 if sys.stdout.isatty() else None, default=_as_json))
+
+
+def _as_json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

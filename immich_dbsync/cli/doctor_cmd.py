@@ -32,7 +32,11 @@ def doctor(as_json: AsJson = False) -> None:
         if as_json:
             print_json({"ok": not wrong, "findings": [asdict(finding) for finding in findings]})
         else:
-            said = "Nothing needs to be mended." if not wrong else f"{wrong} of {len(findings)} need somebody."
+            said = (
+                "Nothing needs to be mended."
+                if not wrong
+                else f"{wrong} of {len(findings)} {'needs' if wrong == 1 else 'need'} somebody."
+            )
             typer.echo(said, err=True)
         if wrong:
             raise typer.Exit(NEEDS_SOMEBODY)

@@ -12,7 +12,16 @@ import asyncpg
 import typer
 from rich.console import Console
 
-from immich_dbsync.cli.common import console_errors, load_settings, print_json, print_table, run_async
+from immich_dbsync.cli.common import (
+    AsJson,
+    Below,
+    OneUser,
+    console_errors,
+    load_settings,
+    print_json,
+    print_table,
+    run_async,
+)
 from immich_dbsync.core.actions import (
     Action,
     Drop,
@@ -52,7 +61,7 @@ from immich_dbsync.settings import Settings
 from immich_dbsync.store.connection import Connection
 from immich_dbsync.store.records import Store
 from immich_dbsync.store.state import installed
-from immich_dbsync.wording import did_you_mean
+from immich_dbsync.wording import counted, did_you_mean
 
 app = typer.Typer(add_completion=False)
 
@@ -62,15 +71,16 @@ Line = tuple[str, str, str, str]
 
 @app.command()
 def resync(
-    user: str = typer.Option("", "--user", help="Only this user: e-mail address or id."),
-    path: str = typer.Option("", "--path", help="Only this file or folder: absolute, or below the user's folder."),
+    user: OneUser = "",
+    path: Below = "",
     rehash: bool = typer.Option(False, "--rehash", help="Read every file again, to find damaged ones."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done; change nothing."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: AsJson = False,
 ) -> None:
     """Compare every folder with Immich now, and do what follows.
 
     A running service is asked to do it; without one it is done here. Exits with 12 when something needs somebody.
+
     Example: immich-dbsync resync --dry-run
     """
     with console_errors():
@@ -146,13 +156,13 @@ def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json:
     else:
         print_table(("user", "done", "files"), rows)
         for email, found in damaged:
-            typer.echo(f"! {email}: {found}: its bytes changed without a trace of a write")
+            typer.echo(f"! {email}: {found}: its bytes changed without a trace of a write", err=True)
         for email, result in results:
             for why, count in sorted(result["left"].items()):
-                typer.echo(f"! {email}: {count} left alone: {why}")
+                typer.echo(f"! {email}: {count} left alone: {why}", err=True)
     files = sum(result["files"] for _, result in results)
     said = ", ".join(f"{count} {action}" for _, action, count in rows) or "all was as it should be"
-    typer.echo(f"{files} files compared: {said}.", err=True)
+    typer.echo(f"{counted(files, 'file')} compared: {said}.", err=True)
     waiting = [result["waiting"] for _, result in results if result["waiting"]]
     if waiting:
         raise ServerUnreachable(f"What needs Immich waits for it: {waiting[0]}.")
@@ -184,7 +194,7 @@ def _show_plan(settings: Settings, user: str, path: str, *, rehash: bool, as_jso
     else:
         print_table(("user", "would", "path", "why"), lines)
     said = ", ".join(f"{count} to {action}" for action, count in sorted(totals.items())) or "nothing to do"
-    typer.echo(f"{tally.files} files compared: {said}. Nothing was changed.", err=True)
+    typer.echo(f"{counted(tally.files, 'file')} compared: {said}. Nothing was changed.", err=True)
     if reason := run_async(unreachable(settings)):
         raise ServerUnreachable(f"None of it can be done now: {reason}. Start Immich, or mend the server URL.")
 

@@ -383,7 +383,7 @@ async def test_the_users_beside_one_without_a_folder_sync_and_theirs_may_come_la
         await _until_assets(stage.database_url, 1)
         status = await command("status", env=stage.environment())
         assert status.code == 12
-        assert "bob@example.org: " in status.out
+        assert "bob@example.org: " in status.err
         late.mkdir()
         _put(late, "b.jpg")
         await _until_assets(stage.database_url, 2)

@@ -40,11 +40,29 @@ _PAUSE = {
     "changed": "whether they were not before",
     "service": "whether a service that runs has followed",
 }
-_TRIGGERS = {
-    "ok": "whether nothing differs",
-    "differences": "what differs from what install makes, in sentences",
-    "changed": "what was done",
-    "warnings": "what else is worth knowing",
+
+
+def _triggers(changed: str) -> dict[str, str]:
+    return {
+        "ok": "whether nothing differs",
+        "differences": "what differs from what install makes, in sentences",
+        "changed": changed,
+        "warnings": "what else is worth knowing",
+    }
+
+
+_TALLY = {
+    "files": "how many files it found",
+    "new": "files that were not known",
+    "changed": "files that are not as they were recorded",
+    "gone": "files that are recorded and not there",
+    "unreadable": "files and folders that could not be looked at",
+    "left_alone": "what is never synced: reason to number",
+}
+_SUMMARY = {
+    "files": "how many files the first scan found; `summary` is null until all of them are done",
+    "left_alone": "what was left alone: reason to number",
+    "*": "besides, of what was done, `upload` say: how often",
 }
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -68,9 +86,9 @@ SHAPES: dict[str, dict[str, Any]] = {
                 "events": "what the triggers wrote and is not worked off",
                 "undecided": "files left alone: reason to number",
                 "first_scan_at": "when the first scan ended; null before",
-                "last_scan_at": "when the last ended",
-                "last_scan": "what it counted",
-                "summary": "what became of what the first scan found",
+                "last_scan_at": "when the last ended; null before, and then `last_scan` is null, too",
+                "last_scan": _TALLY,
+                "summary": _SUMMARY,
             }
         ],
     },
@@ -107,6 +125,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "files": "files that were compared",
     },
     "holds list": {"holds": [_HOLD]},
+    "holds approve": {"hold": _HOLD},
+    "holds reject": {"hold": _HOLD},
     "holds show": {
         "hold": _HOLD,
         "files": [{"path": "below the user's folder", "size": "bytes", "asset": "its id in Immich"}],
@@ -177,9 +197,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         "settings": [{"name": "as in the file", "value": "null where it is not set", "source": "where it comes from"}],
         "problems": "what is missing or makes no sense, in sentences",
     },
-    "triggers install": _TRIGGERS,
-    "triggers verify": _TRIGGERS,
-    "triggers remove": _TRIGGERS,
+    "triggers install": _triggers("what was wrong before and is mended, in sentences; empty where nothing was"),
+    "triggers verify": _triggers("nothing: it changes nothing"),
+    "triggers remove": _triggers("what was removed"),
 }
 """What each command prints with ``--json``, beside ``version``: keys, and what they hold. A list has one item."""
 

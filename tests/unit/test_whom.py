@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from immich_dbsync.errors import KeyRefused, NoSuchUser
+from immich_dbsync.errors import NoSuchUser
 from immich_dbsync.immich.library import Owner
 from immich_dbsync.model import OwnerId
 from immich_dbsync.service.accounts import Account
@@ -68,5 +68,5 @@ def test_of_the_accounts_one_is_chosen_or_all() -> None:
     found = [Account(ADA, "k1"), Account(BOB, "k2")]
     assert chosen(found, "") == found
     assert chosen(found, "BOB") == found[1:]
-    with pytest.raises(KeyRefused, match=r"Did you mean bob@example\.org\? There are keys of: Ada@example"):
+    with pytest.raises(NoSuchUser, match=r"Did you mean bob@example\.org\? There are keys of: Ada@example"):
         chosen(found, "bop@example.org")
