@@ -24,6 +24,17 @@ from immich_dbsync.wording import did_you_mean
 
 T = TypeVar("T")
 
+_MUST_BE = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+    "string_type": "text in quotes",
+    "url_parsing": "a URL such as http://127.0.0.1:2283",
+    "url_scheme": "a URL that begins with http:// or https://",
+}
+"""What pydantic calls an error, and what is said of a setting then."""
+
 
 def _not_empty(context: typer.Context, parameter: typer.CallbackParam, text: str) -> str:
     """What was given; an empty variable of a script must not mean what no option does: everything."""
@@ -84,8 +95,15 @@ def valid_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(f"{_setting(problem['loc'][0])}: {problem['msg']}" for problem in error.errors())
-        raise SettingsError(f"A setting makes no sense: {problems}.") from None
+        wrong = (f"{_setting(each['loc'][0])}: {_wrong(each['type'], each['msg'])}" for each in error.errors())
+        raise SettingsError(f"A setting makes no sense: {'; '.join(wrong)}.") from None
+
+
+def _wrong(kind: str, said: str) -> str:
+    """What is wrong with a setting, after its name; never with its value, which may be a secret."""
+    if kind in _MUST_BE:
+        return f"it must be {_MUST_BE[kind]}"
+    return said.removeprefix("Value error, ").replace("Input should ", "it must ", 1)
 
 
 def _setting(name: object) -> str:

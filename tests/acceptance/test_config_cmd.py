@@ -65,11 +65,17 @@ async def test_json() -> None:
 
 WRONG = {
     "nothing is set": ({}, ["No database is set.", "No sync root is set.", "No API key is set."]),
-    "a value": ({"IMMICH_DBSYNC_UPLOADS": "many"}, ["A setting makes no sense: IMMICH_DBSYNC_UPLOADS: "]),
+    "a value": (
+        {"IMMICH_DBSYNC_UPLOADS": "many"},
+        ["sense: IMMICH_DBSYNC_UPLOADS: it must be a whole number."],
+    ),
     "a name": ({"IMMICH_DBSYNC_UPLOAD": "2"}, ["no setting IMMICH_DBSYNC_UPLOAD. Did you mean IMMICH_DBSYNC_UPLOADS?"]),
     "a URL": ({"IMMICH_DBSYNC_DATABASE_URL": f"postgresql://me:{SECRET}@x@h/y"}, ["The database URL can't be read"]),
     "no URL": ({"IMMICH_DBSYNC_DATABASE_URL": SECRET}, ["must begin with postgresql://"]),
-    "the server": ({"IMMICH_DBSYNC_SERVER_URL": f"htp:/me:{SECRET}"}, ["makes no sense: IMMICH_DBSYNC_SERVER_URL: "]),
+    "the server": (
+        {"IMMICH_DBSYNC_SERVER_URL": f"htp:/me:{SECRET}"},
+        ["it must be a URL that begins with http:"],
+    ),
     "the file's name": ({"IMMICH_DBSYNC_CONFIG": "/nowhere"}, ["names '/nowhere', which is no file"]),
     "the keys' file": ({"IMMICH_DBSYNC_API_KEYS_FILE": "/nowhere"}, ["The API keys can't be read from /nowhere"]),
 }

@@ -247,6 +247,10 @@ def test_without_a_database_it_says_that_none_answers(leaf: str) -> None:
         complaint(ended, 3, 4)
     else:
         complaint(ended, 4)
+        assert re.search(
+            r"PostgreSQL does not answer.*: Connection refused\. Is it running, is the address right", ended.err
+        )
+        assert "Errno" not in ended.err
     assert "s3cret" not in ended.err
 
 
