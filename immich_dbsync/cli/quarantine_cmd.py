@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import asyncpg
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 
+from immich_dbsync.cli import progress
 from immich_dbsync.cli.common import (
     AsJson,
     Below,
@@ -224,14 +224,12 @@ def _ask(settings: Settings, files: Sequence[_File], question: Callable[[Collect
     if not files:
         return {}
     configure("console", "error")
-    console = Console(stderr=True)
-    with console.status("asking the service") as status:
-        tell = status.update if console.is_terminal else lambda _: None
+    with progress.shown("asking the service") as tell:
         return run_async(_asked(settings, files, question, tell))
 
 
 async def _asked(
-    settings: Settings, files: Sequence[_File], question: Callable[[Collection[int]], Question], progress: Progress
+    settings: Settings, files: Sequence[_File], question: Callable[[Collection[int]], Question], tell: Progress
 ) -> dict[int, str]:
     url = settings.require_database_url()
     async with asyncpg.create_pool(url, min_size=1, max_size=2, connection_class=Connection) as pool:
@@ -246,7 +244,7 @@ async def _asked(
         asked: dict[Account, Question] = {}
         for owner in dict.fromkeys(file.owner.id for file in files):
             asked[by_owner[owner]] = question([file.kept.id for file in files if file.owner.id == owner])
-        results = await answers(settings, pool, asked, progress)
+        results = await answers(settings, pool, asked, tell)
     return {int(number): path for result in results.values() for number, path in result["done"].items()}
 
 

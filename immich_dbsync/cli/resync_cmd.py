@@ -10,8 +10,8 @@ from pathlib import Path
 
 import asyncpg
 import typer
-from rich.console import Console
 
+from immich_dbsync.cli import progress
 from immich_dbsync.cli.common import (
     AsJson,
     Below,
@@ -54,8 +54,9 @@ from immich_dbsync.service.logs import configure, printable
 from immich_dbsync.service.observe import RootLost
 from immich_dbsync.service.plan import plan
 from immich_dbsync.service.questions import Progress, Result, answers, comparison
-from immich_dbsync.service.rehash import reread
+from immich_dbsync.service.rehash import read_again, reread
 from immich_dbsync.service.scan import Tally
+from immich_dbsync.service.ticking import ticking
 from immich_dbsync.service.whom import chosen, placed
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.connection import Connection
@@ -145,10 +146,8 @@ def _near(root: Path, inside: bytes) -> str:
 
 def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json: bool) -> None:
     configure("console", "error")
-    console = Console(stderr=True)
-    with console.status("comparing") as status:
-        tell = status.update if console.is_terminal else lambda _: None
-        results = run_async(_results(settings, user, path, rehash=rehash, progress=tell))
+    with progress.shown("comparing") as tell:
+        results = run_async(_results(settings, user, path, rehash=rehash, tell=tell))
     rows = [(email, action, str(count)) for email, r in results for action, count in sorted(r["done"].items())]
     damaged = [(email, found) for email, result in results for found in result["damaged"]]
     if as_json:
@@ -171,14 +170,14 @@ def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json:
 
 
 async def _results(
-    settings: Settings, user: str, path: str, *, rehash: bool, progress: Progress
+    settings: Settings, user: str, path: str, *, rehash: bool, tell: Progress
 ) -> list[tuple[str, Result]]:
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
     async with asyncpg.create_pool(url, min_size=1, max_size=2, connection_class=Connection) as pool:
         found, prefix = await _whose(settings, pool, user, path)
         asked = dict.fromkeys(found, comparison(prefix, rehash=rehash))
-        results = await answers(settings, pool, asked, progress)
+        results = await answers(settings, pool, asked, tell)
     return [(account.owner.email, results[account]) for account in found]
 
 
@@ -186,46 +185,56 @@ async def _results(
 
 
 def _show_plan(settings: Settings, user: str, path: str, *, rehash: bool, as_json: bool) -> None:
-    lines, tally = run_async(_lines(settings, user, path, rehash=rehash))
+    with progress.shown("comparing") as tell:
+        lines, files = run_async(_lines(settings, user, path, rehash=rehash, tell=tell))
     totals = Counter(line[1] for line in lines)
     if as_json:
         planned = [{"user": u, "action": action, "path": where, "why": why} for u, action, where, why in lines]
-        print_json({"planned": planned, "totals": totals, "files": tally.files})
+        print_json({"planned": planned, "totals": totals, "files": files})
     else:
         print_table(("user", "would", "path", "why"), lines)
     said = ", ".join(f"{count} to {action}" for action, count in sorted(totals.items())) or "nothing to do"
-    typer.echo(f"{counted(tally.files, 'file')} compared: {said}. Nothing was changed.", err=True)
+    typer.echo(f"{counted(files, 'file')} compared: {said}. Nothing was changed.", err=True)
     if reason := run_async(unreachable(settings)):
         raise ServerUnreachable(f"None of it can be done now: {reason}. Start Immich, or mend the server URL.")
 
 
-async def _lines(settings: Settings, user: str, path: str, *, rehash: bool) -> tuple[list[Line], Tally]:
+async def _lines(settings: Settings, user: str, path: str, *, rehash: bool, tell: Progress) -> tuple[list[Line], int]:
+    """What would be done, and how many files were compared."""
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
     async with asyncpg.create_pool(url, min_size=1, max_size=4, connection_class=Connection) as pool:
         found, prefix = await _whose(settings, pool, user, path)
         lines: list[Line] = []
-        tally = Tally()
+        tallies: list[Tally] = []
+
+        def say() -> None:
+            files = counted(sum(tally.files for tally in tallies), "file")
+            tell(f"comparing: {files} looked at, {len(lines)} to be done")
+
         for account in found:
             folder = settings.require_sync_root() / str(account.owner.id)
-            one = Tally()
+            tallies.append(one := Tally())
             try:
                 with Root(folder) as root:
-                    async for action in plan(settings, pool, account.owner.id, root, one, prefix=prefix):
-                        lines += _describe(account.owner.email, action)
+                    async with ticking(say):
+                        async for action in plan(settings, pool, account.owner.id, root, one, prefix=prefix):
+                            lines += _describe(account.owner.email, action)
                     if rehash:
-                        lines += [line async for line in _damaged(pool, account, root, prefix)]
+                        lines += [line async for line in _damaged(pool, account, root, prefix, tell)]
             except RootLost as error:
                 raise RootUnusable(f"{str(folder)!r} is {error.health.value}: mount or put back the folder.") from error
-            tally.files += one.files
-        return lines, tally
+        return lines, sum(tally.files for tally in tallies)
 
 
 async def _damaged(
-    pool: "asyncpg.Pool[asyncpg.Record]", account: Account, root: Root, prefix: bytes
+    pool: "asyncpg.Pool[asyncpg.Record]", account: Account, root: Root, prefix: bytes, tell: Progress
 ) -> AsyncIterator[Line]:
+    files = size = 0
     with ThreadPoolExecutor(os.cpu_count()) as hashers:
         async for file in reread(root, Store(pool), account.owner.id, hashers, prefix):
+            files, size = files + 1, size + file.size
+            tell(read_again(files, size))
             if file.damaged:
                 why = "its bytes changed without a trace of a write"
                 yield (account.owner.email, "report damage", printable(file.path), why)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
-from tests.acceptance.commands import Service, command, put
+from tests.acceptance.commands import Service, command, on_terminal, put
 from tests.databases import Servers
 from tests.waiting import until
 
@@ -187,6 +188,28 @@ def _damage(path: Path) -> None:
     before = path.stat()
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "looking at the folder of ada@example.org: 3 files looked at"),
+        (["--rehash"], "looking at the folder of ada@example.org: 2 files read again, 2 bytes, 3 files looked at"),
+        (["--dry-run"], "comparing: 3 files looked at, 1 to be done"),
+        (["--dry-run", "--rehash"], "2 files read again, 2 bytes"),
+    ],
+)
+async def test_on_a_terminal_it_says_how_far_it_is(stage: Stage, words: list[str], told: str) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        put(stage.folder, name, name[:1].encode())
+    assert (await command("resync", env=stage.environment())).code == 0
+    put(stage.folder, "c.jpg", b"c")
+    ended = await asyncio.to_thread(on_terminal, "resync", *words, env=stage.environment())
+    assert ended.code == 0, ended
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ended.out)
+    assert told in shown
+    assert shown.splitlines()[-1].rpartition("\r")[2].startswith("3 files compared: ")  # it has gone
+    assert told not in (await command("resync", *words, env=stage.environment())).err  # no terminal
 
 
 @pytest.mark.parametrize("served", [True, False])
