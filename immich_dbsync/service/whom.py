@@ -41,7 +41,7 @@ def chosen(found: Sequence[Account], user: str) -> list[Account]:
 def _named(owners: Sequence[Owner], user: str) -> list[Owner]:
     wanted = user.casefold()
     by_address = [owner for owner in owners if wanted in {owner.email.casefold(), str(owner.id)}]
-    return by_address or [owner for owner in owners if wanted == owner.name.casefold()]
+    return by_address or [owner for owner in owners if wanted and wanted == owner.name.casefold()]
 
 
 def _hint(owners: Sequence[Owner], user: str) -> str:

@@ -207,10 +207,11 @@ _HEAD = """# Commands
 
 This page is generated from the commands themselves by `make docs`.
 
-On a terminal there are tables; in a pipe they are tab-separated lines without a heading. With `--json` there is one
-JSON object on standard output. Its `version` is 1 until a key changes its meaning or goes; keys may be added. Times are
-ISO 8601 with an offset, sizes bytes. Where a command fails there is one sentence on standard error and nothing on
-standard output, and the exit code is one of [those](../README.md#exit-codes).
+On a terminal there are tables, or lines of key and value where a table has no room; in a pipe there are tab-separated
+lines without a heading. What is said beside them goes to standard error. With `--json` there is one JSON object on
+standard output. Its `version` is 1 until a key changes its meaning or goes; keys may be added. Times are ISO 8601 with
+an offset, sizes bytes. Where a command fails there is one sentence on standard error and nothing on standard output,
+and the exit code is one of [those](../README.md#exit-codes).
 """
 
 

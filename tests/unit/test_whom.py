@@ -53,6 +53,11 @@ def test_nothing_is_suggested_that_is_not_near() -> None:
     assert str(error.value) == "Immich has no user 'xyz'. There are: Ada@example.org, bob@example.org."
 
 
+def test_an_empty_name_is_nobodys() -> None:
+    with pytest.raises(NoSuchUser):
+        find_owner([owner(5, "nameless@example.org", ""), BOB], "")
+
+
 def test_of_many_users_some_are_named() -> None:
     many = [owner(number, f"{number}@example.org", "") for number in range(12)]
     with pytest.raises(NoSuchUser, match=r"9@example\.org and 2 more\.$"):
