@@ -16,10 +16,12 @@
     ├── NoSuchHold              13   there is no such hold, or it is decided already
     ├── NoSuchUser              13   Immich has no such user, or they are not synced
     ├── NoSuchFile              13   the quarantine or the history has no such file
-    └── NotConfirmed            14   nobody could be asked, or the answer was no
+    ├── NotConfirmed            14   nobody could be asked, or the answer was no
+    └── OutputLost              15   standard output is closed, or what it is written to is full
 
 Exit code 0 is success, 1 a bug of ours, 2 a mistyped command line, and 12 says that a command could tell or do all that
-it was asked and something needs somebody.
+it was asked and something needs somebody. Ctrl-C ends a command with 130, and a reader of its output that has gone,
+with 141.
 """
 
 from typing import ClassVar
@@ -120,3 +122,9 @@ class NotConfirmed(DbsyncError):
     """Nobody could be asked whether to go on, or the answer was no; nothing was changed."""
 
     exit_code = 14
+
+
+class OutputLost(DbsyncError):
+    """Standard output is closed, or what it is written to is full; what was asked may be done all the same."""
+
+    exit_code = 15

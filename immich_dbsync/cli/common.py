@@ -8,15 +8,15 @@ import sys
 import tomllib
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import asyncpg
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from immich_dbsync.cli.layout import laid_out
 from immich_dbsync.errors import DatabaseUnreachable, DbsyncError, NotConfirmed, NotImmich, SettingsError
 from immich_dbsync.service.listener import LOST, connect, reason, right_missing
 from immich_dbsync.service.logs import printable
@@ -24,6 +24,18 @@ from immich_dbsync.settings import CONFIG_VARIABLE, PREFIX, Settings, config_fil
 from immich_dbsync.wording import did_you_mean
 
 T = TypeVar("T")
+
+_MUST_BE = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+    "string_type": "text in quotes",
+    "url_parsing": "a URL such as http://127.0.0.1:2283",
+    "url_scheme": "a URL that begins with http:// or https://",
+}
+"""What pydantic calls an error, and what is said of a setting then."""
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -64,14 +76,21 @@ def valid_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         found = error.errors()
-        problems = "; ".join(f"{_setting(problem['loc'][0])}: {problem['msg']}" for problem in found)
-        near = "".join(_near_value(problem["input"], problem.get("ctx", {}).get("expected", "")) for problem in found)
-        raise SettingsError(f"A setting makes no sense: {problems}.{near}") from None
+        wrong = (f"{_setting(each['loc'][0])}: {_wrong(each['type'], each['msg'])}" for each in found)
+        near = "".join(_near_value(each["input"], each.get("ctx", {}).get("expected", "")) for each in found)
+        raise SettingsError(f"A setting makes no sense: {'; '.join(wrong)}.{near}") from None
 
 
 def _near_value(value: object, expected: str) -> str:
     """A hint at the value that may have been meant, where it is one of a few, which pydantic has in quotes."""
     return did_you_mean(str(value), re.findall(r"'([^']*)'", expected))
+
+
+def _wrong(kind: str, said: str) -> str:
+    """What is wrong with a setting, after its name; never with its value, which may be a secret."""
+    if kind in _MUST_BE:
+        return f"it must be {_MUST_BE[kind]}"
+    return said.removeprefix("Value error, ").replace("Input should ", "it must ", 1)
 
 
 def _setting(name: object) -> str:
@@ -143,7 +162,12 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise NotConfirmed("Nobody can be asked here: add --yes if you are sure. Nothing was changed.")
-    if not typer.confirm(question):
+    try:
+        sure = typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C, or Ctrl-D
+        typer.echo(err=True)
+        sure = False
+    if not sure:
         raise NotConfirmed("Nothing was changed.")
 
 
@@ -152,18 +176,27 @@ def plain(text: str) -> str:
     return text if text.isprintable() else printable(text.encode("utf-8", "surrogateescape"))
 
 
+def local(moment: datetime) -> str:
+    """A moment in this machine's zone, for a table."""
+    return moment.astimezone().isoformat(" ", "seconds")
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal; tab-separated lines in a pipe."""
+    """A table on a terminal, laid out for its width, nothing where there are no rows; tab-separated lines in a pipe."""
+    shown = [[plain(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for row in rows:
-            typer.echo("\t".join(map(plain, row)))
-        return
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(plain(cell)) for cell in row))
-    Console().print(table)
+        for row in shown:
+            typer.echo("\t".join(row))
+    elif shown:
+        console = Console(highlight=False)
+        # What is not laid out in columns has lines that the terminal itself may break: they can be copied whole.
+        console.print(*laid_out(columns, shown, console.width), sep="\n", soft_wrap=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON object with its shape's version."""
-    typer.echo(json.dumps({"version": 1, **value}, indent=2 if sys.stdout.isatty() else None, default=str))
+    """One JSON object with its shape's version; times in ISO 8601."""
+    typer.echo(json.dumps({"version": 1, **value}, indent=2 if sys.stdout.isatty() else None, default=_as_json))
+
+
+def _as_json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

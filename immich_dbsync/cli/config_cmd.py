@@ -23,7 +23,12 @@ from immich_dbsync.credentials import MASK, masked_url
 from immich_dbsync.errors import SettingsError
 from immich_dbsync.settings import Settings, config_file, names_of
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="The settings in force.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="The settings in force.",
+    epilog="Example: immich-dbsync config show",
+)
 
 _URLS = {"database_url", "server_url"}
 
@@ -46,7 +51,9 @@ class _Setting:
 def show(as_json: AsJson = False) -> None:
     """Show every setting, and where it comes from: a variable, the settings file, or the default. Secrets are masked.
 
-    What is missing or makes no sense is said below; then the exit code is 3. Example: immich-dbsync config show
+    What is missing or makes no sense is said below; then the exit code is 3.
+
+    Example: immich-dbsync config show
     """
     problems: list[str] = []
     file = _tried(problems, config_file)
@@ -64,7 +71,7 @@ def show(as_json: AsJson = False) -> None:
     else:
         print_table(("setting", "value", "from"), [(each.name, each.value or "none", each.source) for each in shown])
         for problem in problems:
-            typer.echo(f"! {problem}")
+            typer.echo(f"! {problem}", err=True)
     if problems:
         raise typer.Exit(SettingsError.exit_code)
 

@@ -11,7 +11,10 @@ app = typer.Typer(add_completion=False)
 def demo(
     keep: bool = typer.Option(False, "--keep", help="Leave everything running afterwards, to play with."),
     immich: str = typer.Option(
-        "3.1.0", help="The Immich version to stand in for: 2.7.5 or 3.1.0.", autocompletion=completion.versions
+        "3.1.0",
+        metavar="VERSION",
+        help="The Immich version to stand in for: 2.7.5 or 3.1.0.",
+        autocompletion=completion.versions,
     ),
 ) -> None:
     """Show photos going both ways, on an embedded PostgreSQL and a stand-in for Immich.

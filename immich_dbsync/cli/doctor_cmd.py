@@ -7,10 +7,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from immich_dbsync.cli import progress
 from immich_dbsync.cli.common import AsJson, console_errors, load_settings, plain, print_json, print_table, run_async
 from immich_dbsync.doctor.examination import examine
 from immich_dbsync.doctor.finding import Finding, Level
 from immich_dbsync.errors import NEEDS_SOMEBODY
+from immich_dbsync.wording import counted
 
 app = typer.Typer(add_completion=False)
 
@@ -32,7 +34,11 @@ def doctor(as_json: AsJson = False) -> None:
         if as_json:
             print_json({"ok": not wrong, "findings": [asdict(finding) for finding in findings]})
         else:
-            said = "Nothing needs to be mended." if not wrong else f"{wrong} of {len(findings)} need somebody."
+            said = (
+                "Nothing needs to be mended."
+                if not wrong
+                else f"{wrong} of {len(findings)} {'needs' if wrong == 1 else 'need'} somebody."
+            )
             typer.echo(said, err=True)
         if wrong:
             raise typer.Exit(NEEDS_SOMEBODY)
@@ -40,11 +46,18 @@ def doctor(as_json: AsJson = False) -> None:
 
 async def _examined(*, quiet: bool) -> list[Finding]:
     console = Console(highlight=False, soft_wrap=True) if sys.stdout.isatty() else None
-    findings = []
-    async for finding in examine(load_settings):
-        findings.append(finding)
-        if not quiet:
-            _print(finding, console)
+    findings: list[Finding] = []
+    line = progress.Line("looking")
+    try:
+        line.tell("looking")
+        async for finding in examine(load_settings):
+            findings.append(finding)
+            if not quiet:
+                line.hide()
+                _print(finding, console)
+            line.tell(f"{counted(len(findings), 'check')} done")
+    finally:
+        line.hide()
     return findings
 
 

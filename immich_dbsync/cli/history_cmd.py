@@ -7,8 +7,17 @@ from typing import Annotated
 
 import typer
 
-from immich_dbsync.cli import completion
-from immich_dbsync.cli.common import AsJson, console_errors, database, load_settings, print_json, print_table, run_async
+from immich_dbsync.cli.common import (
+    AsJson,
+    console_errors,
+    database,
+    load_settings,
+    local,
+    print_json,
+    print_table,
+    run_async,
+)
+from immich_dbsync.cli.options import OneUser
 from immich_dbsync.errors import NoSuchFile
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.logs import printable
@@ -21,6 +30,7 @@ app = typer.Typer(add_completion=False)
 _AGE = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SHOWN = 50
+_MOST = 1_000_000  # lines: a number that PostgreSQL can't hold is none
 _KNOWN = 1000  # latest lines whose paths are suggested for a mistyped one
 
 
@@ -29,12 +39,11 @@ def since_when(text: str, now: datetime) -> datetime:
 
     Raises BadParameter for anything else.
     """
-    if (age := _AGE.fullmatch(text)) is not None:
-        return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+        if (age := _AGE.fullmatch(text)) is not None:
+            return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):  # it makes no sense, or lies before the year 1
         raise typer.BadParameter(
             f"{text!r} is no age such as 90m, 12h or 2d, and no date such as 2026-11-27."
         ) from None
@@ -43,13 +52,19 @@ def since_when(text: str, now: datetime) -> datetime:
 @app.command(name="history")
 def show(
     path: Annotated[
-        str, typer.Argument(help="Only this file or folder: absolute, or below the user's folder.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="PATH", help="Only this file or folder: absolute, or below the user's folder.", show_default=False
+        ),
     ] = "",
-    user: Annotated[
-        str, typer.Option("--user", help="Only this user: e-mail address, name or id.", autocompletion=completion.users)
+    user: OneUser = "",
+    since: Annotated[
+        str, typer.Option("--since", metavar="AGE|DATE", help="Not before: an age such as 2d, or a date.")
     ] = "",
-    since: Annotated[str, typer.Option("--since", help="Not before: an age such as 2d, or a date.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many lines at most, the latest.")] = _SHOWN,
+    limit: Annotated[
+        int,
+        typer.Option("--limit", "-n", metavar="LINES", min=1, max=_MOST, help="So many lines at most, the latest."),
+    ] = _SHOWN,
     as_json: AsJson = False,
 ) -> None:
     """Show what was done to which file, when and why: uploads, removals, restores, refusals, holds. The latest is last.
@@ -59,19 +74,18 @@ def show(
     begin = since_when(since, datetime.now(UTC)) if since else None
     with console_errors():
         lines = run_async(_lines(load_settings(), user, path, begin, limit))
+        if path and not lines:
+            every = run_async(_lines(load_settings(), user, "", None, _KNOWN))
+            known = [(owner, printable(done.path)) for owner, done in every if done.path is not None]
+            near = nearest(_root_for(load_settings(), path), path, known)
+            raise NoSuchFile(f"The history has nothing of {path!r}.{near}")
         if as_json:
             print_json({"history": [_json(owner, done) for owner, done in lines]})
             return
         rows = [
-            (_local(done.at), owner.email, done.action, printable(done.path or b""), done.cause)
-            for owner, done in lines
+            (local(done.at), owner.email, done.action, printable(done.path or b""), done.cause) for owner, done in lines
         ]
         print_table(("time", "user", "done", "path", "why"), rows)
-        if not rows and path:
-            lines = run_async(_lines(load_settings(), user, "", None, _KNOWN))
-            known = [(owner, printable(done.path)) for owner, done in lines if done.path is not None]
-            near = nearest(_root_for(load_settings(), path), path, known)
-            raise NoSuchFile(f"The history has nothing of {path!r}.{near}")
         if not rows:
             typer.echo("Nothing was done yet, or not since then.", err=True)
 
@@ -102,7 +116,3 @@ def _json(owner: Owner, done: Done) -> dict[str, object]:
         "asset": done.asset_id,
         "why": done.cause,
     }
-
-
-def _local(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,5 +1,7 @@
 """``immich-dbsync holds``: deletions that wait for a person."""
 
+from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Any
 
 import asyncpg
@@ -24,12 +26,18 @@ from immich_dbsync.service.logs import printable
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.holds import DECIDED, HeldFile, HoldRow, Holds
 from immich_dbsync.store.state import installed
+from immich_dbsync.wording import counted
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Deletions that wait for a person.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Deletions that wait for a person.",
+    epilog="Examples:\nimmich-dbsync holds list\nimmich-dbsync holds approve 1",
+)
 
 _NUMBER = "The hold's number, as `holds list` shows it."
-AnyHold = Annotated[int, typer.Argument(help=_NUMBER, autocompletion=completion.holds)]
-WaitingHold = Annotated[int, typer.Argument(help=_NUMBER, autocompletion=completion.waiting_holds)]
+AnyHold = Annotated[int, typer.Argument(metavar="NUMBER", help=_NUMBER, autocompletion=completion.holds)]
+WaitingHold = Annotated[int, typer.Argument(metavar="NUMBER", help=_NUMBER, autocompletion=completion.waiting_holds)]
 
 _SHOWN = 20
 _WHAT = {
@@ -78,36 +86,39 @@ def show(
 
 
 @app.command()
-def approve(number: WaitingHold, yes: Yes = False) -> None:
+def approve(number: WaitingHold, yes: Yes = False, as_json: AsJson = False) -> None:
     """Have the deletions of a hold carried out, after a fresh look at each.
 
     Example: immich-dbsync holds approve 1
     """
-    _decide(number, Decision.APPROVED, yes=yes)
+    _decide(number, Decision.APPROVED, yes=yes, as_json=as_json)
 
 
 @app.command()
-def reject(number: WaitingHold, yes: Yes = False) -> None:
+def reject(number: WaitingHold, yes: Yes = False, as_json: AsJson = False) -> None:
     """Release a hold: files and assets stay, and what is gone from one side stays on the other.
 
     Example: immich-dbsync holds reject 1
     """
-    _decide(number, Decision.REJECTED, yes=yes)
+    _decide(number, Decision.REJECTED, yes=yes, as_json=as_json)
 
 
-def _decide(number: int, decision: Decision, *, yes: bool) -> None:
+def _decide(number: int, decision: Decision, *, yes: bool, as_json: bool) -> None:
     with console_errors():
         settings = load_settings()
         hold, files, emails = run_async(_one(settings, number, _SHOWN))
         if hold.decision is not Decision.WAITING:
             raise NoSuchHold(f"Hold {number} was {hold.decision.value} before.")
-        _print(hold, files, emails)
+        _print(hold, files, emails, err=True)  # to whoever is asked; not into the output that a program reads
         question = {
-            Decision.APPROVED: f"Carry out these {hold.files} deletions?",
-            Decision.REJECTED: f"Keep these {hold.files} files and their assets?",
+            Decision.APPROVED: f"Carry out these deletions: {counted(hold.files, 'file')}?",
+            Decision.REJECTED: f"Keep both, here and in Immich: {counted(hold.files, 'file')}?",
         }[decision]
         confirm(question, yes=yes)
-        run_async(_note(settings, number, decision))
+        decided_at = run_async(_note(settings, number, decision))
+        if as_json:
+            print_json({"hold": _json(replace(hold, decision=decision, decided_at=decided_at), emails)})
+            return
         typer.echo(f"Hold {number} is {decision.value}. The service carries it out at once where it runs, else later.")
 
 
@@ -139,7 +150,8 @@ async def _one(settings: Settings, number: int, limit: int | None) -> tuple[Hold
     raise NoSuchHold(f"There is no hold {number}. There are: {known}.")
 
 
-async def _note(settings: Settings, number: int, decision: Decision) -> None:
+async def _note(settings: Settings, number: int, decision: Decision) -> datetime:
+    """Have it decided; when it was."""
     connection = await _holds(settings)
     try:
         holds = Holds(connection)
@@ -147,17 +159,19 @@ async def _note(settings: Settings, number: int, decision: Decision) -> None:
         if owner is None:
             raise NoSuchHold(f"Hold {number} was decided by somebody else meanwhile.")
         await holds.ask(owner, DECIDED)
+        return await holds.now()
     finally:
         await connection.close()
 
 
-def _print(hold: HoldRow, files: list[HeldFile], emails: dict[Any, str]) -> None:
-    typer.echo(f"Hold {hold.id}, {emails.get(hold.owner, hold.owner)}: {hold.files} files {_WHAT[hold.direction]}.")
-    typer.echo(f"Why it waits: {hold.reason}.")
+def _print(hold: HoldRow, files: list[HeldFile], emails: dict[Any, str], *, err: bool = False) -> None:
+    count = counted(hold.files, "file")
+    typer.echo(f"Hold {hold.id}, {emails.get(hold.owner, hold.owner)}: {count} {_WHAT[hold.direction]}.", err=err)
+    typer.echo(f"Why it waits: {hold.reason}.", err=err)
     for file in files:
-        typer.echo(f"  {printable(file.path)}")
+        typer.echo(f"  {printable(file.path)}", err=err)
     if hold.files > len(files):
-        typer.echo(f"  and {hold.files - len(files)} more")
+        typer.echo(f"  and {hold.files - len(files)} more", err=err)
 
 
 def _json(hold: HoldRow, emails: dict[Any, str]) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import asyncpg
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 
-from immich_dbsync.cli import completion
+from immich_dbsync.cli import completion, progress
 from immich_dbsync.cli.common import (
     AsJson,
     Yes,
@@ -19,11 +18,13 @@ from immich_dbsync.cli.common import (
     console_errors,
     database,
     load_settings,
+    local,
     print_json,
     print_table,
     run_async,
 )
 from immich_dbsync.cli.history_cmd import since_when
+from immich_dbsync.cli.options import Below, OneUser
 from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NoSuchFile, RootUnusable
 from immich_dbsync.immich.library import Library, Owner
 from immich_dbsync.service.accounts import Account, accounts
@@ -37,19 +38,21 @@ from immich_dbsync.store.connection import Connection
 from immich_dbsync.store.state import Kept, quarantined
 from immich_dbsync.wording import counted
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Files that were taken out of a folder.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Files that were taken out of a folder.",
+    epilog="Examples:\nimmich-dbsync quarantine list\nimmich-dbsync quarantine restore 12",
+)
 
 _NUMBERS = "Their numbers, as `quarantine list` shows them."
-Numbers = Annotated[list[int] | None, typer.Argument(help=_NUMBERS, show_default=False, autocompletion=completion.kept)]
+Numbers = Annotated[
+    list[int] | None,
+    typer.Argument(metavar="NUMBER", help=_NUMBERS, show_default=False, autocompletion=completion.kept),
+]
 Purgeable = Annotated[
-    list[int] | None, typer.Argument(help=_NUMBERS, show_default=False, autocompletion=completion.purgeable)
-]
-User = Annotated[
-    str,
-    typer.Option("--user", help="Only this user: e-mail address, name or id.", autocompletion=completion.users),
-]
-Place = Annotated[
-    str, typer.Option("--path", help="Only what was at or below this path: absolute, or below the user's folder.")
+    list[int] | None,
+    typer.Argument(metavar="NUMBER", help=_NUMBERS, show_default=False, autocompletion=completion.purgeable),
 ]
 
 _STATES = {
@@ -82,7 +85,7 @@ class _File:
 
 
 @app.command(name="list")
-def list_files(user: User = "", path: Place = "", as_json: AsJson = False) -> None:
+def list_files(user: OneUser = "", path: Below = "", as_json: AsJson = False) -> None:
     """List the files in quarantine: since when, where each was, and what its asset in Immich is now.
 
     Example: immich-dbsync quarantine list --path Camera
@@ -90,31 +93,41 @@ def list_files(user: User = "", path: Place = "", as_json: AsJson = False) -> No
     with console_errors():
         settings = load_settings()
         files = run_async(_files(settings, user, path))
+        if path and not files:
+            raise _nothing_at(settings, user, path)
         if as_json:
             print_json({"files": [_json(file, settings) for file in files]})
             return
-        if path and not files:
-            raise _nothing_at(settings, user, path)
         rows = [
-            (str(f.kept.id), f.owner.email, _local(f), str(f.kept.size), f.state, printable(f.kept.path)) for f in files
+            (
+                str(f.kept.id),
+                f.owner.email,
+                local(f.kept.quarantined_at),
+                str(f.kept.size),
+                f.state,
+                printable(f.kept.path),
+            )
+            for f in files
         ]
         print_table(("number", "user", "since", "bytes", "its asset is", "path"), rows)
         typer.echo(f"In quarantine: {_sum(files)}.", err=True)
 
 
 @app.command()
-def restore(numbers: Numbers = None, user: User = "", path: Place = "", as_json: AsJson = False) -> None:
+def restore(numbers: Numbers = None, user: OneUser = "", path: Below = "", as_json: AsJson = False) -> None:
     """Move files back to where they were, or beside it where something else is now.
 
     An asset that is in Immich's trash is restored by it; a picture that Immich has no more is uploaded again. Name
-    files by number, or by --path; then the latest of each path comes back. Example: immich-dbsync quarantine restore 12
+    files by number, or by --path; then the latest of each path comes back.
+
+    Example: immich-dbsync quarantine restore 12
     """
     with console_errors():
         settings = load_settings()
         files = run_async(_files(settings, user, path))
         if path and not files:
             raise _nothing_at(settings, user, path)
-        files = _chosen(files, numbers, path)
+        files = _chosen(files, numbers, path, "--path")
         files = _not_paused(settings, files, named=bool(numbers or user))
         if not numbers:
             files = [*{(file.owner.id, file.kept.path): file for file in files}.values()]
@@ -132,21 +145,28 @@ def restore(numbers: Numbers = None, user: User = "", path: Place = "", as_json:
 def purge(
     numbers: Purgeable = None,
     older_than: Annotated[
-        str, typer.Option("--older-than", help="Every file that has been there for longer: an age such as 90d.")
+        str,
+        typer.Option(
+            "--older-than",
+            metavar="AGE|DATE",
+            help="Every file that has been there for longer: an age such as 90d, or a date.",
+        ),
     ] = "",
-    user: User = "",
+    user: OneUser = "",
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete files from quarantine for good, before their retention is over; but none whose asset Immich still has.
 
-    Name files by number, or by --older-than. Example: immich-dbsync quarantine purge --older-than 7d
+    Name files by number, or by --older-than.
+
+    Example: immich-dbsync quarantine purge --older-than 7d
     """
     now = datetime.now(UTC)
     before = since_when(older_than, now) if older_than else None
     with console_errors():
         settings = load_settings()
-        files = _chosen(run_async(_files(settings, user, "")), numbers, older_than)
+        files = _chosen(run_async(_files(settings, user, "")), numbers, older_than, "--older-than")
         if before is not None:
             files = [file for file in files if file.kept.quarantined_at < before]
         files = _not_paused(settings, files, named=bool(numbers or user))
@@ -164,6 +184,9 @@ def purge(
             print_json({"purged": _told(safe, done), "left": [_json(file, settings) for file in left]})
         else:
             typer.echo(f"{counted(len(done), 'file')} deleted.")
+            if held := 0 if numbers else len(files) - len(safe):
+                said = f"{counted(held, 'older file stays', 'older files stay')}: Immich has not deleted them for good."
+                typer.echo(said, err=True)
         if kept:
             _complain(kept, "stays: its asset is in Immich; delete it there first")
         if left := _rest(safe, done):
@@ -189,11 +212,11 @@ def _nothing_at(settings: Settings, user: str, path: str) -> NoSuchFile:
     return NoSuchFile(f"Nothing in quarantine was at or below {path!r}.{nearest(root, path, places)}")
 
 
-def _chosen(files: Sequence[_File], numbers: Sequence[int] | None, otherwise: str) -> list[_File]:
-    """The files with these numbers, or all where another choice was made; raises NoSuchFile for what is not there."""
+def _chosen(files: Sequence[_File], numbers: Sequence[int] | None, otherwise: str, option: str) -> list[_File]:
+    """The files with these numbers, or all where ``option`` has another choice; NoSuchFile for what is not there."""
     if not numbers:
         if not otherwise:
-            raise typer.BadParameter("name the files by their numbers, or by an option.")
+            raise typer.BadParameter(f"name the files by their numbers, or with {option}.")
         return [*files]
     found = {file.kept.id: file for file in files}
     if missing := [str(number) for number in numbers if number not in found]:
@@ -224,14 +247,12 @@ def _ask(settings: Settings, files: Sequence[_File], question: Callable[[Collect
     if not files:
         return {}
     configure("console", "error")
-    console = Console(stderr=True)
-    with console.status("asking the service") as status:
-        tell = status.update if console.is_terminal else lambda _: None
+    with progress.shown("asking the service") as tell:
         return run_async(_asked(settings, files, question, tell))
 
 
 async def _asked(
-    settings: Settings, files: Sequence[_File], question: Callable[[Collection[int]], Question], progress: Progress
+    settings: Settings, files: Sequence[_File], question: Callable[[Collection[int]], Question], tell: Progress
 ) -> dict[int, str]:
     url = settings.require_database_url()
     async with asyncpg.create_pool(url, min_size=1, max_size=2, connection_class=Connection) as pool:
@@ -246,7 +267,7 @@ async def _asked(
         asked: dict[Account, Question] = {}
         for owner in dict.fromkeys(file.owner.id for file in files):
             asked[by_owner[owner]] = question([file.kept.id for file in files if file.owner.id == owner])
-        answered = await answers(settings, pool, asked, progress)
+        answered = await answers(settings, pool, asked, tell)
     done = {int(number): path for result in answered.results.values() for number, path in result["done"].items()}
     left_out = [f"{account.owner.email} was left out: {error}." for account, error in answered.unusable.items()]
     if left_out and not done:
@@ -271,10 +292,6 @@ def _complain(files: Sequence[_File], why: str) -> None:
     for file in files:
         typer.echo(f"! {file.kept.id}: {printable(file.kept.path)} {why}", err=True)
     raise typer.Exit(NEEDS_SOMEBODY)
-
-
-def _local(file: _File) -> str:
-    return file.kept.quarantined_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _sum(files: Sequence[_File]) -> str:

@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import asyncpg
 import typer
-from rich.console import Console
 
-from immich_dbsync.cli import completion
-from immich_dbsync.cli.common import console_errors, load_settings, print_json, print_table, run_async
+from immich_dbsync.cli import completion, progress
+from immich_dbsync.cli.common import AsJson, console_errors, load_settings, print_json, print_table, run_async
+from immich_dbsync.cli.options import Below, one_user
 from immich_dbsync.core.actions import (
     Action,
     Drop,
@@ -48,14 +49,15 @@ from immich_dbsync.service.observe import RootLost
 from immich_dbsync.service.pausing import paused_of, refusal, way_on
 from immich_dbsync.service.plan import plan
 from immich_dbsync.service.questions import Progress, Result, answers, comparison
-from immich_dbsync.service.rehash import reread
+from immich_dbsync.service.rehash import read_again, reread
 from immich_dbsync.service.scan import Tally
+from immich_dbsync.service.ticking import ticking
 from immich_dbsync.service.whom import chosen, placed
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.connection import Connection
 from immich_dbsync.store.records import Store
 from immich_dbsync.store.state import installed
-from immich_dbsync.wording import did_you_mean
+from immich_dbsync.wording import counted, did_you_mean
 
 app = typer.Typer(add_completion=False)
 
@@ -90,18 +92,17 @@ class _LeftOut:
 
 @app.command()
 def resync(
-    user: str = typer.Option(
-        "", "--user", help="Only this user: e-mail address or id.", autocompletion=completion.synced_users
-    ),
-    path: str = typer.Option("", "--path", help="Only this file or folder: absolute, or below the user's folder."),
+    user: Annotated[str, one_user(completion.synced_users)] = "",
+    path: Below = "",
     rehash: bool = typer.Option(False, "--rehash", help="Read every file again, to find damaged ones."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be done; change nothing."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: AsJson = False,
 ) -> None:
     """Compare every folder with Immich now, and do what follows.
 
     A running service is asked to do it; without one it is done here. Paused users are left out. Exits with 12 when
     something needs somebody, with 10 when a folder could not be compared.
+
     Example: immich-dbsync resync --dry-run
     """
     with console_errors():
@@ -166,10 +167,8 @@ def _near(root: Path, inside: bytes) -> str:
 
 def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json: bool) -> None:
     configure("console", "error")
-    console = Console(stderr=True)
-    with console.status("comparing") as status:
-        tell = status.update if console.is_terminal else lambda _: None
-        results, left_out = run_async(_results(settings, user, path, rehash=rehash, progress=tell))
+    with progress.shown("comparing") as tell:
+        results, left_out = run_async(_results(settings, user, path, rehash=rehash, tell=tell))
     rows = [(email, action, str(count)) for email, r in results for action, count in sorted(r["done"].items())]
     damaged = [(email, found) for email, result in results for found in result["damaged"]]
     if as_json:
@@ -178,14 +177,14 @@ def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json:
     else:
         print_table(("user", "done", "files"), rows)
         for email, found in damaged:
-            typer.echo(f"! {email}: {found}: its bytes changed without a trace of a write")
+            typer.echo(f"! {email}: {found}: its bytes changed without a trace of a write", err=True)
         for email, result in results:
             for why, count in sorted(result["left"].items()):
-                typer.echo(f"! {email}: {count} left alone: {why}")
+                typer.echo(f"! {email}: {count} left alone: {why}", err=True)
     files = sum(result["files"] for _, result in results)
     said = ", ".join(f"{count} {action}" for _, action, count in rows) or "all was as it should be"
     if left_out.compared:
-        typer.echo(f"{files} files compared: {said}.", err=True)
+        typer.echo(f"{counted(files, 'file')} compared: {said}.", err=True)
     left_out.tell()
     left_out.complain()
     waiting = [result["waiting"] for _, result in results if result["waiting"]]
@@ -196,7 +195,7 @@ def _compare(settings: Settings, user: str, path: str, *, rehash: bool, as_json:
 
 
 async def _results(
-    settings: Settings, user: str, path: str, *, rehash: bool, progress: Progress
+    settings: Settings, user: str, path: str, *, rehash: bool, tell: Progress
 ) -> tuple[list[tuple[str, Result]], _LeftOut]:
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
@@ -206,7 +205,7 @@ async def _results(
         if paused and (user or path):
             raise refusal(paused)
         asked = {account: comparison(prefix, rehash=rehash) for account in found if account.owner not in paused}
-        answered = await answers(settings, pool, asked, progress)
+        answered = await answers(settings, pool, asked, tell)
     unusable = [(account.owner, error) for account, error in answered.unusable.items()]
     results = [(account.owner.email, answered.results[account]) for account in asked if account in answered.results]
     return results, _LeftOut(len(results), unusable, paused)
@@ -216,17 +215,18 @@ async def _results(
 
 
 def _show_plan(settings: Settings, user: str, path: str, *, rehash: bool, as_json: bool) -> None:
-    lines, tally, left_out, paused = run_async(_lines(settings, user, path, rehash=rehash))
+    with progress.shown("comparing") as tell:
+        lines, files, left_out, paused = run_async(_lines(settings, user, path, rehash=rehash, tell=tell))
     totals = Counter(line[1] for line in lines)
     if as_json:
         planned = [{"user": u, "action": action, "path": where, "why": why} for u, action, where, why in lines]
-        shown = {"planned": planned, "totals": totals, "files": tally.files}
+        shown = {"planned": planned, "totals": totals, "files": files}
         print_json(shown | {"left_out": left_out.json(), "paused": [owner.email for owner in paused]})
     else:
         print_table(("user", "would", "path", "why"), lines)
     said = ", ".join(f"{count} to {action}" for action, count in sorted(totals.items())) or "nothing to do"
     if left_out.compared or not left_out.unusable:
-        typer.echo(f"{tally.files} files compared: {said}. Nothing was changed.", err=True)
+        typer.echo(f"{counted(files, 'file')} compared: {said}. Nothing was changed.", err=True)
     for owner in paused:
         typer.echo(f"{owner.email} is paused: none of theirs is done before: {way_on(owner)}", err=True)
     left_out.complain()
@@ -235,51 +235,54 @@ def _show_plan(settings: Settings, user: str, path: str, *, rehash: bool, as_jso
 
 
 async def _lines(
-    settings: Settings, user: str, path: str, *, rehash: bool
-) -> tuple[list[Line], Tally, _LeftOut, list[Owner]]:
-    """What would be done, and how much was looked at; who could not be, and who is paused but was."""
+    settings: Settings, user: str, path: str, *, rehash: bool, tell: Progress
+) -> tuple[list[Line], int, _LeftOut, list[Owner]]:
+    """What would be done, and how many files were compared; who could not be, and who is paused but was."""
     url = settings.require_database_url()
     await (await connect(url, "immich-dbsync resync")).close()  # errors of the login in our own words
     async with asyncpg.create_pool(url, min_size=1, max_size=4, connection_class=Connection) as pool:
         found, prefix = await _whose(settings, pool, user, path)
         paused = await paused_of(pool, [account.owner for account in found])
         lines: list[Line] = []
-        tally, left_out = Tally(), _LeftOut()
+        tallies: list[Tally] = []
+        left_out = _LeftOut()
+
+        def say() -> None:
+            files = counted(sum(tally.files for tally in tallies), "file")
+            tell(f"comparing: {files} looked at, {len(lines)} to be done")
+
         for account in found:
+            folder = settings.require_sync_root() / str(account.owner.id)
+            theirs: list[Line] = []
+            tally = Tally()
             try:
-                theirs, files = await _planned(settings, pool, account, prefix, rehash=rehash)
+                with Root(folder) as root:
+                    async with ticking(say):
+                        async for action in plan(settings, pool, account.owner.id, root, tally, prefix=prefix):
+                            theirs += _describe(account.owner.email, action)
+                    if rehash:
+                        theirs += [line async for line in _damaged(pool, account, root, prefix, tell)]
+            except RootLost as error:
+                lost = RootUnusable(f"{str(folder)!r} is {error.health.value}: mount or put back the folder")
+                left_out.unusable.append((account.owner, lost))
+                continue
             except RootUnusable as error:
                 left_out.unusable.append((account.owner, error))
                 continue
             lines += theirs
-            tally.files += files
+            tallies.append(tally)
             left_out.compared += 1
-        return lines, tally, left_out, paused
-
-
-async def _planned(
-    settings: Settings, pool: "asyncpg.Pool[asyncpg.Record]", account: Account, prefix: bytes, *, rehash: bool
-) -> tuple[list[Line], int]:
-    """What would be done for one user, and how many files were looked at; raises RootUnusable."""
-    folder = settings.require_sync_root() / str(account.owner.id)
-    lines: list[Line] = []
-    tally = Tally()
-    try:
-        with Root(folder) as root:
-            async for action in plan(settings, pool, account.owner.id, root, tally, prefix=prefix):
-                lines += _describe(account.owner.email, action)
-            if rehash:
-                lines += [line async for line in _damaged(pool, account, root, prefix)]
-    except RootLost as error:
-        raise RootUnusable(f"{str(folder)!r} is {error.health.value}: mount or put back the folder") from error
-    return lines, tally.files
+        return lines, sum(tally.files for tally in tallies), left_out, paused
 
 
 async def _damaged(
-    pool: "asyncpg.Pool[asyncpg.Record]", account: Account, root: Root, prefix: bytes
+    pool: "asyncpg.Pool[asyncpg.Record]", account: Account, root: Root, prefix: bytes, tell: Progress
 ) -> AsyncIterator[Line]:
+    files = size = 0
     with ThreadPoolExecutor(os.cpu_count()) as hashers:
         async for file in reread(root, Store(pool), account.owner.id, hashers, prefix):
+            files, size = files + 1, size + file.size
+            tell(read_again(files, size))
             if file.damaged:
                 why = "its bytes changed without a trace of a write"
                 yield (account.owner.email, "report damage", printable(file.path), why)

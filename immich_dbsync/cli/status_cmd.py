@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from immich_dbsync.cli.common import AsJson, console_errors, load_settings, print_json, print_table, run_async
+from immich_dbsync.cli.common import AsJson, console_errors, load_settings, local, print_json, print_table, run_async
 from immich_dbsync.cli.overview import Line, look
 from immich_dbsync.cli.watching import watch
 from immich_dbsync.errors import NEEDS_SOMEBODY
@@ -22,7 +22,9 @@ def status(
 ) -> None:
     """Show every owner: synced, waiting, refused, quarantined, last scan, and what needs somebody.
 
-    Exits with 0 when all is well, with 12 when something needs somebody. Example: immich-dbsync status --watch
+    Exits with 0 when all is well, with 12 when something needs somebody.
+
+    Example: immich-dbsync status --watch
     """
     if as_json and follow:
         raise typer.BadParameter("--watch is for people, --json for programs: choose one.")
@@ -57,17 +59,17 @@ def _print_text(lines: list[Line], problems: list[str]) -> None:
     columns = ("user", "service", "synced", "waiting", "refused", "holds", "quarantined", "events", "last scan")
     print_table(columns, [_row(line) for line in lines])
     for problem in problems:
-        typer.echo(f"! {problem}")
+        typer.echo(f"! {problem}", err=True)
     for line in lines:
         if line.paused:
-            typer.echo(f"  {line.email}: {line.state.problems[PAUSED]['text']}")
+            typer.echo(f"  {line.email}: {line.state.problems[PAUSED]['text']}", err=True)
         for problem in line.problems():
-            typer.echo(f"! {line.email}: {problem}")
+            typer.echo(f"! {line.email}: {problem}", err=True)
 
 
 def _row(line: Line) -> tuple[str, ...]:
     state = line.state
-    scanned = state.last_scan_at.strftime("%Y-%m-%d %H:%M:%S %Z") if state.last_scan_at else "not yet"
+    scanned = local(state.last_scan_at) if state.last_scan_at else "not yet"
     counts = (state.synced, state.waiting, state.refused, state.holds, state.quarantined, state.events)
     service = "running" if line.running else "paused" if line.paused else "stopped"
     return line.email, service, *map(str, counts), scanned

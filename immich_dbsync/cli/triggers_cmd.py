@@ -1,13 +1,12 @@
 """``immich-dbsync triggers``: install, verify, remove or print our schema and triggers."""
 
-import json
 from collections.abc import Iterator
 from typing import Annotated
 
 import asyncpg
 import typer
 
-from immich_dbsync.cli.common import AsJson, Yes, confirm, console_errors, load_settings, run_async
+from immich_dbsync.cli.common import AsJson, Yes, confirm, console_errors, load_settings, print_json, run_async
 from immich_dbsync.errors import DatabaseBusy, TriggersDiffer
 from immich_dbsync.service.listener import connect, lock_key
 from immich_dbsync.store import install as store
@@ -15,7 +14,12 @@ from immich_dbsync.store.install import Report
 from immich_dbsync.store.state import held_locks, owner_states, totals
 from immich_dbsync.wording import counted
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Our schema and triggers in Immich's database.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Our schema and triggers in Immich's database.",
+    epilog="Examples:\nimmich-dbsync triggers install\nimmich-dbsync triggers verify",
+)
 
 
 @app.command()
@@ -75,6 +79,7 @@ def remove(
     """Drop the triggers, and with --purge all else that is ours in the database. Files stay where they are.
 
     Without --purge a later install goes on with what is known. Stop the service first: it would install them again.
+
     Example: immich-dbsync triggers remove --purge
     """
     with console_errors():
@@ -113,7 +118,10 @@ def _to_be_removed(known: dict[str, int] | None, *, purge: bool) -> Iterator[str
 def print_sql(
     role: Annotated[
         str | None,
-        typer.Option(help="Print the rights instead that this role needs to run the service: the least that works."),
+        typer.Option(
+            metavar="ROLE",
+            help="Print the rights instead that this role needs to run the service: the least that works.",
+        ),
     ] = None,
 ) -> None:
     """Print what install runs, for review or for psql. Touches no database.
@@ -140,16 +148,13 @@ async def _look(url: str) -> dict[str, int] | None:
 
 
 def _print_json(report: Report) -> None:
-    typer.echo(
-        json.dumps(
-            {
-                "version": 1,
-                "ok": not report.differences,
-                "differences": report.differences,
-                "changed": report.changed,
-                "warnings": report.warnings,
-            }
-        )
+    print_json(
+        {
+            "ok": not report.differences,
+            "differences": report.differences,
+            "changed": report.changed,
+            "warnings": report.warnings,
+        }
     )
 
 

@@ -12,7 +12,7 @@ import typer
 from immich_dbsync.cli import completion
 from immich_dbsync.cli.common import AsJson, console_errors, database, load_settings, print_json, run_async
 from immich_dbsync.disk.making import Folder
-from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, SettingsError
+from immich_dbsync.errors import NEEDS_SOMEBODY, KeyRefused, NotConfirmed
 from immich_dbsync.service.enrol import Enrolled, Origin, enrol
 from immich_dbsync.service.follow import Follows
 from immich_dbsync.settings import Settings
@@ -67,10 +67,10 @@ def add(
 
     Example: immich-dbsync users add ada@example.org
     """
+    uid, gid = _ids(folder_owner)
+    mode = _mode(folder_mode)
     with console_errors():
         settings = load_settings()
-        uid, gid = _ids(folder_owner)
-        mode = _mode(folder_mode)
         given = _given_key() if key_stdin else None
 
         async def work() -> Enrolled:
@@ -92,7 +92,11 @@ def add(
 def _given_key() -> str:
     """From where no `ps` shows it, and without an echo."""
     if sys.stdin.isatty():
-        key: str = typer.prompt("API key", hide_input=True, err=True)
+        try:
+            key: str = typer.prompt("API key", hide_input=True, err=True)
+        except typer.Abort:  # Ctrl-C, or Ctrl-D
+            typer.echo(err=True)
+            raise NotConfirmed("Nothing was changed.") from None
     else:
         key = sys.stdin.readline()
     key = key.strip()
@@ -112,14 +116,14 @@ def _ids(text: str) -> tuple[int | None, int | None]:
     except KeyError:
         if not (user.isdecimal() and group):
             near = did_you_mean(user, [each.pw_name for each in pwd.getpwall()])
-            raise SettingsError(f"This system has no user {user!r} for --folder-owner.{near}") from None
+            raise typer.BadParameter(f"This system has no user {user!r} for --folder-owner.{near}") from None
         uid, gid = int(user), 0
     if group:
         try:
             gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
         except KeyError:
             near = did_you_mean(group, [each.gr_name for each in grp.getgrall()])
-            raise SettingsError(f"This system has no group {group!r} for --folder-owner.{near}") from None
+            raise typer.BadParameter(f"This system has no group {group!r} for --folder-owner.{near}") from None
     return uid, gid
 
 
@@ -131,7 +135,7 @@ def _mode(text: str) -> int | None:
     except ValueError:
         mode = -1
     if not 0o700 <= mode <= 0o7777 or mode & 0o700 != 0o700:
-        raise SettingsError(
+        raise typer.BadParameter(
             f"--folder-mode {text!r} makes no sense: write it as chmod does, as in 0750, with all for the owner."
         )
     return mode

@@ -31,8 +31,14 @@ from immich_dbsync.service.listener import lock_key
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.owners import Owners
 from immich_dbsync.store.state import held_locks, installed_or
+from immich_dbsync.wording import counted
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Whose folders are synced.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Whose folders are synced.",
+    epilog="Examples:\nimmich-dbsync users list\nimmich-dbsync users add ada@example.org",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +162,13 @@ def remove(
 
 def _print_leaving(found: Leaving, *, delete_key: bool) -> None:
     """What is about to be done, to whoever is asked; not into the output that a program reads."""
-    lines = [f"{found.synced} files of {found.owner.email} are synced now; files and assets stay."]
+    are = "is" if found.synced == 1 else "are"
+    lines = [f"{counted(found.synced, 'file')} of {found.owner.email} {are} synced now; files and assets stay."]
     if found.keys:
-        lines.append(f"Taken out of the file: {len(found.keys)} API key{'s' * (len(found.keys) > 1)}.")
+        lines.append(f"Taken out of the file: {counted(len(found.keys), 'API key')}.")
     lines.append("Forgotten: which file is which asset, and holds. A later `users add` begins with first sight.")
     if delete_key:
-        lines.append(f"Deleted in Immich: {found.made} API key{'s' * (found.made != 1)} made by `users add`.")
+        lines.append(f"Deleted in Immich: {counted(found.made, 'API key')} made by `users add`.")
     for line in lines:
         typer.echo(line, err=True)
 

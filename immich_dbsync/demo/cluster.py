@@ -169,21 +169,26 @@ class Cluster:
     def _run(self, program: str, *arguments: str) -> str:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             # Files, not pipes: the server inherits them and would keep a pipe open for ever.
-            done = subprocess.run(
+            process = subprocess.Popen(
                 [str(self.bin / program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                check=False,
+                process_group=0,  # Ctrl-C is for us: cut short, it would leave behind what it has started
                 cwd="/",
                 user=self._user.pw_uid if self._user else None,
                 group=self._user.pw_gid if self._user else None,
                 extra_groups=[] if self._user else None,
                 env={**os.environ, "LC_ALL": "C.UTF-8", "PGPASSFILE": os.devnull},
             )
+            try:
+                code = process.wait()
+            except BaseException:
+                process.wait()
+                raise
             out.seek(0)
             err.seek(0)
-            if done.returncode:
+            if code:
                 said = err.read().decode(errors="replace").strip()
                 log = self.folder / "log"
                 tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""

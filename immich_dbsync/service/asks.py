@@ -11,10 +11,11 @@ import structlog
 from immich_dbsync.core.names import valid_path
 from immich_dbsync.service.logs import printable
 from immich_dbsync.service.owner import OwnerSync
-from immich_dbsync.service.rehash import reread
+from immich_dbsync.service.rehash import read_again, reread
 from immich_dbsync.service.rounds import Rounds
 from immich_dbsync.store.holds import BRING_BACK, PURGE, RESYNC
 from immich_dbsync.store.records import Deed
+from immich_dbsync.wording import counted
 
 log = structlog.get_logger()
 
@@ -30,6 +31,16 @@ class Answers:
 
     def __init__(self, sync: OwnerSync, rounds: Rounds, hashers: ThreadPoolExecutor) -> None:
         self._sync, self._rounds, self._hashers = sync, rounds, hashers
+        self._read = Counter[str]()  # files and bytes that the last comparison has read again
+
+    def progress(self) -> str:
+        """How far what is being answered is, in a few words."""
+        said = [read_again(self._read["files"], self._read["bytes"])] if self._read else []
+        if looked_at := sum(tally.files for tally in self._rounds.tallies.values()):
+            said.append(f"{counted(looked_at, 'file')} looked at")
+        if backlog := self._sync.queues.backlog():
+            said.append(f"{backlog} to read or send")
+        return ", ".join(said)
 
     async def answer_forever(self) -> None:
         """Answer whatever is asked, and what was asked before this service began."""
@@ -111,7 +122,9 @@ class Answers:
     async def _reread(self, prefix: bytes) -> list[str]:
         """Find damaged files, and note them; their paths as text, undecodable bytes escaped."""
         sync, damaged = self._sync, []
+        self._read = Counter()
         async for file in reread(sync.root, sync.store, sync.owner, self._hashers, prefix):
+            self._read += Counter(files=1, bytes=file.size)
             if file.news:
                 await sync.store.set_damage(sync.owner, file.path, file.found if file.damaged else None)
                 cause = "its bytes changed without a trace" if file.damaged else "its bytes are as recorded again"

@@ -14,6 +14,7 @@ from immich_dbsync.service.asks import Answers
 from immich_dbsync.service.listener import lock_key
 from immich_dbsync.service.pools import connected
 from immich_dbsync.service.session import Session
+from immich_dbsync.service.ticking import ticking
 from immich_dbsync.settings import Settings
 from immich_dbsync.store.holds import BRING_BACK, PURGE, RESYNC, Holds
 from immich_dbsync.store.state import held_locks
@@ -74,9 +75,8 @@ async def answers(
         found = await asyncio.gather(*(_asked(pool, account, questions[account], progress) for account in left))
         results |= {account: answer for account, answer in zip(left, found, strict=True) if answer is not None}
         for account in (account for account in left if account not in results):
-            progress(f"looking at the folder of {account.owner.email}")
             try:
-                answer = await _alone(settings, account, questions[account])
+                answer = await _alone(settings, account, questions[account], progress)
             except RootUnusable as error:
                 unusable[account] = error
                 continue
@@ -121,13 +121,16 @@ async def _wait(
     return result
 
 
-async def _alone(settings: Settings, account: Account, question: Question) -> Result | None:
+async def _alone(settings: Settings, account: Account, question: Question, progress: Progress) -> Result | None:
     """Be the service of this owner for one answer; None where they have one. Raises RootUnusable."""
     results: list[Result] = []
     unusable: list[RootUnusable] = []
+    looking = f"looking at the folder of {account.owner.email}"
+    progress(looking)
 
     async def answer(answers: Answers) -> None:
-        results.append(await answers.answer(question.kind, question.arguments))
+        async with ticking(lambda: progress(f"{looking}: {answers.progress()}".removesuffix(": "))):
+            results.append(await answers.answer(question.kind, question.arguments))
 
     try:
         async with (

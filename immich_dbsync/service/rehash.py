@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from rich.filesize import decimal
+
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import xxh3_of_file
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import OwnerId, RelPath, Xxh3
 from immich_dbsync.store.records import Expected, Store
+from immich_dbsync.wording import counted
 
 _PAGE = 500
 
@@ -23,9 +26,15 @@ class Reread:
     """A file whose bytes were read again. ``damaged``: they are not what was recorded; ``news``: that is news."""
 
     path: RelPath
+    size: int
     found: Xxh3
     damaged: bool
     news: bool
+
+
+def read_again(files: int, size: int) -> str:
+    """How far it is, in a few words; ``size`` in bytes."""
+    return f"{counted(files, 'file')} read again, {decimal(size)}"
 
 
 async def reread(
@@ -57,4 +66,6 @@ def _reread(root: Root, expected: Expected) -> Reread | None:
     except (OSError, NotTaken, ChangedWhileRead):
         return None
     damaged = found != expected.xxh3
-    return Reread(expected.path, found, damaged, news=(found if damaged else None) != expected.damaged)
+    return Reread(
+        expected.path, expected.stat.size, found, damaged, news=(found if damaged else None) != expected.damaged
+    )

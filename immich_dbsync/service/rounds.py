@@ -119,7 +119,7 @@ class Rounds:
         self._began = datetime.now(UTC)  # by the database's clock once the first scan begins
         self._summary: tuple[datetime, Tally] | None = None  # since when, and what the first scan found
         self._take_back = TakeBack(sync)
-        self.tallies: dict[bytes, Tally] = {}  # of the last scan of each prefix
+        self.tallies: dict[bytes, Tally] = {}  # of the last scan of each prefix, which may still go on
 
     def start(self, group: asyncio.TaskGroup, *, watch: bool = True) -> None:
         """Start all loops as tasks of ``group``; without ``watch`` nothing is looked at before it is asked for."""
@@ -236,13 +236,13 @@ class Rounds:
             sync.known.scanning = True
             for prefix in [b""] if b"" in prefixes else sorted(prefixes):
                 tally, began, judged = Tally(), time.monotonic(), asyncio.Event()
+                self.tallies[prefix] = tally
                 async with asyncio.TaskGroup() as both:
                     if prefix:
                         judged.set()
                     else:  # mends what went wrong before, and what no event told of: PostgreSQL, beside the walk
                         both.create_task(catch_up(sync, judged))
                     both.create_task(self._scan(prefix, tally, judged))
-                self.tallies[prefix] = tally
                 if not prefix:
                     SCANS.labels(str(sync.owner)).observe(time.monotonic() - began)
                     SCANNED.labels(str(sync.owner)).inc(tally.files)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from immich_dbsync.core.names import valid_path
-from immich_dbsync.errors import KeyRefused, NoSuchUser, RootUnusable
+from immich_dbsync.errors import NoSuchFile, NoSuchUser
 from immich_dbsync.immich.library import Owner
 from immich_dbsync.service.accounts import Account
 from immich_dbsync.wording import did_you_mean
@@ -28,20 +28,20 @@ def find_owner(owners: Sequence[Owner], user: str) -> Owner:
 
 
 def chosen(found: Sequence[Account], user: str) -> list[Account]:
-    """The accounts of the user who is named by e-mail address, id or name, or all; raises KeyRefused for nobody's."""
+    """The accounts of the user who is named by e-mail address, id or name, or all; raises NoSuchUser for nobody's."""
     if not user:
         return [*found]
     owners = [account.owner for account in found]
     named = _named(owners, user)
     if not named:
-        raise KeyRefused(f"No API key belongs to {user!r}.{_hint(owners, user)} There are keys of: {_emails(owners)}.")
+        raise NoSuchUser(f"No API key belongs to {user!r}.{_hint(owners, user)} There are keys of: {_emails(owners)}.")
     return [account for account in found if account.owner in named]
 
 
 def _named(owners: Sequence[Owner], user: str) -> list[Owner]:
     wanted = user.casefold()
     by_address = [owner for owner in owners if wanted in {owner.email.casefold(), str(owner.id)}]
-    return by_address or [owner for owner in owners if wanted == owner.name.casefold()]
+    return by_address or [owner for owner in owners if wanted and wanted == owner.name.casefold()]
 
 
 def _hint(owners: Sequence[Owner], user: str) -> str:
@@ -63,10 +63,10 @@ def _emails(owners: Sequence[Owner]) -> str:
 def placed(found: Sequence[Account], sync_root: Path, path: str) -> tuple[list[Account], bytes]:
     """Whose folder this path lies in, and where there: it is absolute, or relative to the one user's folder.
 
-    Raises RootUnusable for a path that lies in nobody's folder, or might lie in several.
+    Raises NoSuchFile for a path that lies in nobody's folder, or might lie in several.
     """
     if path and not Path(path).is_absolute() and len(found) > 1:
-        raise RootUnusable(f"{path!r} may lie in several folders: name the user with --user, or the whole path.")
+        raise NoSuchFile(f"{path!r} may lie in several folders: name the user with --user, or the whole path.")
     owners, inside = within([account.owner for account in found], sync_root, path)
     return [account for account in found if account.owner in owners], inside
 
@@ -74,7 +74,7 @@ def placed(found: Sequence[Account], sync_root: Path, path: str) -> tuple[list[A
 def within(owners: Sequence[Owner], sync_root: Path, path: str) -> tuple[list[Owner], bytes]:
     """In whose folders this path may lie, and where there: it is absolute, or relative to each user's folder.
 
-    Raises RootUnusable for a path that lies in nobody's folder.
+    Raises NoSuchFile for a path that lies in nobody's folder.
     """
     if not path:
         return [*owners], b""
@@ -86,7 +86,7 @@ def within(owners: Sequence[Owner], sync_root: Path, path: str) -> tuple[list[Ow
             inside = str(Path(path).relative_to(root))
             return [owner], b"" if inside == "." else _below(inside)
     near = _nearest_folder(owners, sync_root, Path(path))
-    raise RootUnusable(f"{path!r} lies in no user's folder: they are below {str(sync_root)!r}.{near}")
+    raise NoSuchFile(f"{path!r} lies in no user's folder: they are below {str(sync_root)!r}.{near}")
 
 
 def _nearest_folder(owners: Sequence[Owner], sync_root: Path, path: Path) -> str:
@@ -122,4 +122,4 @@ def _below(path: str) -> bytes:
     try:
         return valid_path(os.fsencode(path.strip("/")))
     except ValueError:
-        raise RootUnusable(f"{path!r} is no path below a user's folder.") from None
+        raise NoSuchFile(f"{path!r} is no path below a user's folder.") from None

@@ -4,6 +4,7 @@ A lock is waited for only as long as ``Patience.lock_timeout``: whoever waits fo
 next statements queue behind. What was not to be had is tried again after a pause in which nothing is held.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -232,7 +233,8 @@ def _connected(url: str) -> Iterator[_Connection]:
         # psycopg gives no code for a connection that failed; a server that answers so begins its lines with FATAL.
         answered = "FATAL: " in str(error)
         what = "PostgreSQL takes no connection" if answered else "PostgreSQL does not answer"
-        raise DatabaseUnreachable(f"{what}: {_line(error)}.") from error
+        advice = "" if answered else " Is it running, is the address right?"
+        raise DatabaseUnreachable(f"{what}: {_line(error)}.{advice}") from error
 
 
 def _refuse_ambiguous_password(url: str) -> None:
@@ -269,5 +271,9 @@ def _milliseconds(patience: Patience) -> int:
 
 
 def _line(error: psycopg.Error) -> str:
-    primary = error.diag.message_primary or str(error)
+    # What libpq guesses, after a tab, is said by us in other words.
+    lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
+    primary = error.diag.message_primary or re.sub(
+        r"^connection (?:failed|is bad): |\[Errno -?\d+\] ", "", " ".join(lines)
+    )
     return " ".join(primary.split()).rstrip(".")

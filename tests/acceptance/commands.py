@@ -80,14 +80,16 @@ def installed(*arguments: str, env: Mapping[str, str], before: Sequence[str] = (
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def on_terminal(*arguments: str, env: Mapping[str, str], dialogue: Sequence[tuple[str, str]] = ()) -> Ended:
-    """Run a command on a terminal of its own, 200 columns wide; what it showed there is ``out``.
+def on_terminal(
+    *arguments: str, env: Mapping[str, str], dialogue: Sequence[tuple[str, str]] = (), columns: int = 200
+) -> Ended:
+    """Run a command on a terminal of its own, so many columns wide; what it showed there is ``out``.
 
     ``dialogue`` is what to wait for, in turn, and what to type then; Ctrl-C is ``"\x03"``.
     """
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
-    here = {**env, "TERM": "xterm-256color", "COLUMNS": "200"}
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    here = {**env, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     process = Forked("immich_dbsync", *arguments, env=here, terminal=theirs)
     os.close(theirs)
     watchdog = threading.Timer(_END_S, process.kill)
@@ -104,6 +106,31 @@ def on_terminal(*arguments: str, env: Mapping[str, str], dialogue: Sequence[tupl
     finally:
         watchdog.cancel()
         os.close(ours)
+
+
+def writing_to(stdout: int, *arguments: str, env: Mapping[str, str]) -> Ended:
+    """Run a command whose standard output is this file, a copy of which nobody else has; ``err`` is what it said."""
+    with tempfile.TemporaryFile() as err:
+        process = Forked("immich_dbsync", *arguments, env=env, stdout=stdout, stderr=err.fileno())
+        os.close(stdout)
+        try:
+            code = process.wait(_END_S)
+        finally:
+            process.kill()
+        err.seek(0)
+        return Ended(code, "", err.read().decode())
+
+
+def to_nobody(*arguments: str, env: Mapping[str, str]) -> Ended:
+    """Run a command whose output is a pipe that nobody reads."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    return writing_to(theirs, *arguments, env=env)
+
+
+def to_a_full_disk(*arguments: str, env: Mapping[str, str]) -> Ended:
+    """Run a command whose output goes where nothing fits any more."""
+    return writing_to(os.open("/dev/full", os.O_WRONLY), *arguments, env=env)
 
 
 def execute(

@@ -14,7 +14,7 @@ import pytest
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.server import StandIn
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
-from tests.acceptance.commands import Service, command, environment, on_terminal, put, without_override
+from tests.acceptance.commands import Service, command, environment, invoked, on_terminal, put, without_override
 from tests.databases import Servers
 from tests.integration.assets import least_role, url_of
 from tests.waiting import until
@@ -140,6 +140,12 @@ async def test_on_a_terminal_it_says_why_and_how(stage: Stage) -> None:
     assert "✗ triggers  schema immich_dbsync_v1 is missing" in shown
     assert "    mend  Run: immich-dbsync triggers install" in shown
     assert "✓ Immich's trash  on" in shown
+    assert "checks done" in shown  # a line that moves
+
+
+def test_one_that_is_wrong_needs_somebody() -> None:
+    ended = invoked("doctor", settings={"IMMICH_DBSYNC_SYNCROOT": "/x"})
+    assert (ended.code, ended.err) == (12, "1 of 1 needs somebody.\n")
 
 
 async def test_a_setting_that_makes_no_sense_is_its_only_finding(stage: Stage) -> None:

@@ -1,6 +1,11 @@
 """Every command: what it prints with ``--json`` is what its page says, and its failures are one sentence and a code."""
 
+import asyncio
+import os
+import pty
+import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,7 +14,19 @@ from immich_dbsync.demo.people import create_user
 from immich_dbsync.demo.pictures import picture
 from immich_dbsync.demo.stage import Stage, staged
 from immich_dbsync.demo.tables import ImmichVersion
-from tests.acceptance.commands import Ended, Service, command, invoked, put
+from tests.acceptance.commands import (
+    PROGRAM,
+    Ended,
+    Service,
+    command,
+    environment,
+    installed,
+    invoked,
+    on_terminal,
+    put,
+    to_a_full_disk,
+    to_nobody,
+)
 from tests.command_tree import tree
 from tests.docs.commands_page import SHAPES
 from tests.waiting import until
@@ -17,6 +34,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.newest  # nothing here depends on Immich's tables
 
 LEAVES = sorted(tree())
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 ARGUMENTS = {
     "holds show": ["1"],
     "holds approve": ["1", "--yes"],
@@ -51,10 +69,11 @@ def keys(value: Any, shape: Any) -> None:
         assert value, "nothing of it was printed, so nothing was compared"
         for each in value:
             keys(each, shape[0])
-    elif isinstance(shape, dict):
-        assert value.keys() == shape.keys()
+    elif isinstance(shape, dict) and value is not None:
+        named = shape.keys() - {"*"}  # the star stands for keys that are not named
+        assert value.keys() == named or ("*" in shape and value.keys() >= named)
         for key, below in shape.items():
-            if below or not isinstance(below, list):
+            if key in value and (below or not isinstance(below, list)):
                 keys(value[key], below)
 
 
@@ -110,6 +129,7 @@ async def test_what_json_holds_is_described(stage: Stage) -> None:
         "resync": [],
         "holds list": [],
         "holds show": [str(held)],
+        "holds approve": [str(held), "--yes"],
         "quarantine list": [],
         "quarantine restore": [files["trashed.png"]],
         "quarantine purge": [files["gone.png"], "--yes"],
@@ -124,7 +144,7 @@ async def test_what_json_holds_is_described(stage: Stage) -> None:
         "triggers remove": ["--yes"],
         "triggers install": [],
     }
-    assert given.keys() == SHAPES.keys()
+    assert given.keys() == SHAPES.keys() - {"holds reject"}  # like approve, of a hold that waits
     put(stage.folder, "new.png", picture(9))  # for the dry run to plan something
     for leaf, more in given.items():
         found, shape = await printed(*leaf.split(), *more), dict(SHAPES[leaf])
@@ -132,6 +152,71 @@ async def test_what_json_holds_is_described(stage: Stage) -> None:
             if found.get(key) == []:  # nothing was left, or is wrong
                 del found[key], shape[key]
         keys(found, shape)
+
+
+PRINTING = ("status", "doctor", "holds list", "quarantine list", "history", "users list", "config show", "triggers sql")
+
+
+async def test_output_that_nobody_reads_or_that_finds_no_room(stage: Stage) -> None:
+    """It is an error neither of the database nor of ours: silence, as if by SIGPIPE, or one line."""
+    for leaf in (*PRINTING, "--help", "holds --help"):
+        ended = await asyncio.to_thread(to_nobody, *leaf.split(), env=stage.environment())
+        assert (leaf, ended.code) == (leaf, 141), ended
+        assert not {"Traceback", "lost", "pipe"} & {*ended.err.split()}, ended
+        ended = await asyncio.to_thread(to_a_full_disk, *leaf.split(), env=stage.environment())
+        complaint = "immich-dbsync: Standard output can't be written to: No space left on device."
+        assert (leaf, ended.code, ended.err.splitlines()[-1]) == (leaf, 15, complaint), ended
+        assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("words", ["--help", "config show", "triggers sql"])
+def test_streams_that_are_closed(words: str) -> None:
+    closed = installed(*words.split(), env=environment({}), before=["sh", "-c", 'exec "$@" <&- >&-', "sh"])
+    assert (closed.code, closed.out) == (15, "")
+    assert closed.err == "immich-dbsync: Standard output can't be written to: it is closed.\n"
+    speechless = installed(*words.split(), env=environment({}), before=["sh", "-c", 'exec "$@" <&- 2>&-', "sh"])
+    assert speechless.code == (3 if words == "config show" else 0)
+    assert (speechless.out != "", speechless.err) == (True, "")
+
+
+async def test_a_terminal_without_utf_8(stage: Stage) -> None:
+    put(stage.folder, "Überblick.png", picture(11))
+    plain = {**stage.environment(), "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "TERM": "xterm"}
+    shown = {}
+    for leaf in ("status", "doctor", "resync --dry-run", "users list", "--help"):
+        ours, theirs = pty.openpty()
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM, *leaf.split(), env=plain, stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        shown[leaf] = await asyncio.to_thread(_all_of, ours)
+        assert await process.wait() in {0, 12}, shown
+        assert "Traceback" not in shown[leaf]
+    assert "+" in shown["doctor"]
+    assert r"\xdcberblick.png" in shown["resync --dry-run"]
+
+
+def _all_of(terminal: int) -> str:
+    told = b""
+    with suppress(OSError):  # EIO once nobody has it open any more
+        while data := os.read(terminal, 1 << 16):
+            told += data
+    os.close(terminal)
+    return told.decode()
+
+
+@pytest.mark.parametrize("columns", [80, 50])
+async def test_on_a_narrow_terminal_nothing_is_cut(stage: Stage, columns: int) -> None:
+    shown = {}
+    for leaf in ("status", "users list", "history", "quarantine list", "holds list"):
+        ended = await asyncio.to_thread(on_terminal, *leaf.split(), env=stage.environment(), columns=columns)
+        assert ended.code in {0, 12}, ended
+        assert "…" not in ended.out
+        assert "ada@example.org" in ended.out
+        shown[leaf] = "".join(_COLOURS.sub("", ended.out).split())
+    assert "quarantined2" in shown["status"]  # a line of its own for each
+    assert str(stage.folder) in shown["users list"]
+    assert all(f"{name}.png" in shown["history"] for name in ("stays", "gone", "trashed", "held"))
 
 
 # --- failures ---
@@ -162,6 +247,10 @@ def test_without_a_database_it_says_that_none_answers(leaf: str) -> None:
         complaint(ended, 3, 4)
     else:
         complaint(ended, 4)
+        assert re.search(
+            r"PostgreSQL does not answer.*: Connection refused\. Is it running, is the address right", ended.err
+        )
+        assert "Errno" not in ended.err
     assert "s3cret" not in ended.err
 
 
@@ -205,6 +294,35 @@ async def test_without_our_schema_it_says_how_to_install_it(
 
 
 # --- help ---
+
+
+@pytest.mark.parametrize("leaf", ["", *LEAVES, *sorted({leaf.split()[0] for leaf in LEAVES if " " in leaf})])
+def test_its_help_is_for_people(leaf: str) -> None:
+    """No name of a Python type, no broken paragraph, and an example, for a group as well."""
+    ended = invoked(*leaf.split(), "-h", settings={"COLUMNS": "1000"})
+    assert (ended.code, ended.err) == (0, "")
+    assert not re.search(r"<(?:bool|str|int|list)|\{[a-z]", ended.out)
+    assert re.search(rf"Examples?:\s+immich-dbsync {leaf}", ended.out)
+    [command] = [each for name, each in [*tree().items(), ("", None)] if name == leaf] or [None]
+    for paragraph in (command.help or "").split("\n\n") if command is not None else ():
+        assert " ".join(paragraph.split()) in ended.out
+
+
+@pytest.mark.parametrize("word", ["help", "version"])
+def test_a_word_for_an_option_is_told_to_be_one(word: str) -> None:
+    ended = invoked(word, settings={})
+    assert ended.code == 2
+    assert f"Did you mean immich-dbsync --{word}?" in ended.err
+
+
+@pytest.mark.parametrize("option", ["--user", "--path"])
+@pytest.mark.parametrize("leaf", ["resync", "quarantine list", "quarantine restore", "history"])
+def test_an_empty_name_does_not_mean_everything(leaf: str, option: str) -> None:
+    if (leaf, option) == ("history", "--path"):
+        return  # an argument there
+    ended = invoked(*leaf.split(), option, "", settings={})
+    assert (ended.code, ended.out) == (2, "")
+    assert "it is empty" in ended.err
 
 
 @pytest.mark.parametrize("leaf", LEAVES)

@@ -1,5 +1,6 @@
 """``immich-dbsync history`` tells what was done to which file, when and why, beside a service and without one."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -83,6 +84,8 @@ async def test_json(stage: Stage) -> None:
         "why": "its asset is in Immich's trash",
     }
     assert datetime.fromisoformat(first["at"]) < datetime.fromisoformat(last["at"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00", last["at"])
+    assert (await told(stage, "elsewhere.png", "--json")).complaint(13)
 
 
 async def test_nothing_was_done(stage: Stage) -> None:
@@ -98,7 +101,8 @@ async def test_what_is_typed_wrong(stage: Stage) -> None:
     assert "Did you mean ada@example.org?" in (await told(stage, "--user", "ada@exmple.org")).complaint(13)
     near = f"Did you mean {stage.folder}/Camera/a.png?"
     assert near in (await told(stage, f"{stage.folder}/Camra/a.png")).complaint(13)
-    assert "lies in no user's folder" in (await told(stage, "/elsewhere/a.png")).complaint(10)
+    assert "lies in no user's folder" in (await told(stage, "/elsewhere/a.png")).complaint(13)
+    assert (await told(stage, "--limit", "1000000000000000000000")).code == 2
     ended = await told(stage, "--since", "yesterday")
     assert ended.code == 2
     assert "no age such as" in " ".join(ended.err.replace("│", "").split())
@@ -123,7 +127,7 @@ def test_since_when(text: str, moment: datetime) -> None:
     assert since_when(text, NOW) == moment
 
 
-@pytest.mark.parametrize("text", ["2x", "-2d", "2026-13-01", "tomorrow", "9999999999d", "٢d"])
+@pytest.mark.parametrize("text", ["2x", "-2d", "2026-13-01", "tomorrow", "9999999999d", "999999w", "٢d"])
 def test_since_never(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         since_when(text, NOW)

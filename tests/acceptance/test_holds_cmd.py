@@ -1,6 +1,7 @@
 """``immich-dbsync holds``: deletions that wait for a person, decided on the command line."""
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -49,7 +50,7 @@ async def test_a_hold_is_listed_shown_and_approved(stage: Stage) -> None:
         await emptied(service, stage)
         ended = await command("status", env=env)
         assert ended.code == 12
-        assert "1 hold waits for you" in ended.out
+        assert "1 hold waits for you" in ended.err
 
         ended = await command("holds", "list", env=env)
         assert ended.code == 0
@@ -90,8 +91,10 @@ async def test_a_rejected_hold_keeps_the_assets(stage: Stage) -> None:
         await emptied(service, stage)
         await service.stop()
     # Decided while no service runs; the next one carries it out.
-    ended = await command("holds", "reject", "1", "--yes", env=env)
+    ended = await command("holds", "reject", "1", "--yes", "--json", env=env)
     assert ended.code == 0
+    assert (ended.json["hold"]["id"], ended.json["hold"]["decision"]) == (1, "rejected")
+    assert datetime.fromisoformat(ended.json["hold"]["decided_at"]) <= datetime.now(UTC)
     ended = await command("holds", "approve", "1", "--yes", env=env)
     assert "Hold 1 was rejected before." in ended.complaint(13)
     with Service(env, stage.home / "log") as service:

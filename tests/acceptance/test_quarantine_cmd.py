@@ -225,9 +225,20 @@ async def test_purge_shows_first_what_it_deletes_and_asks(stage: Stage) -> None:
     assert question in refused.out
     assert refused.code == 14
     assert TWO in files_below(stage.folder / ".immich-dbsync" / "quarantine", hidden=True).values()
+    for key in ("\x03", "\x04"):  # Ctrl-C, Ctrl-D
+        refused = await answered(key)
+        assert refused.code == 14
+        assert refused.out.endswith("immich-dbsync: Nothing was changed.\n")
     agreed = await answered("y")
     assert agreed.code == 0, agreed
     assert TWO not in files_below(stage.folder / ".immich-dbsync" / "quarantine", hidden=True).values()
+
+
+async def test_what_is_old_and_stays_is_told_of(stage: Stage) -> None:
+    await stage.connection.execute("update immich_dbsync_v1.quarantine set quarantined_at = now() - interval '8 days'")
+    ended = await told(stage, "purge", "--older-than", "7d", "--yes")
+    assert (ended.code, ended.out) == (0, "0 files deleted.\n")
+    assert ended.err == "2 older files stay: Immich has not deleted them for good.\n"
 
 
 # --- typed wrong ---
@@ -239,15 +250,16 @@ async def test_what_is_not_there(stage: Stage) -> None:
     assert (await told(stage, "restore", "--path", "elsewhere")).complaint(13) == (
         "Nothing in quarantine was at or below 'elsewhere'."
     )
-    for verb in ("list", "restore"):
-        assert (await told(stage, verb, "--path", "Camra")).complaint(13).endswith(" Did you mean Camera?")
-    assert (await told(stage, "list", "--path", "Camra", "--json")).json["files"] == []
+    for words in (["list"], ["list", "--json"], ["restore"]):
+        ended = await told(stage, *words, "--path", "Camra")
+        assert ended.complaint(13).endswith(" Did you mean Camera?")
+        assert ended.out == ""
     assert "Did you mean ada@example.org?" in (await told(stage, "list", "--user", "ada@exmple.org")).complaint(13)
-    assert "in no user's folder" in (await told(stage, "list", "--path", "/elsewhere")).complaint(10)
-    for words in (["restore"], ["purge"]):
+    assert "in no user's folder" in (await told(stage, "list", "--path", "/elsewhere")).complaint(13)
+    for words, option in ((["restore", "--user", "ada@example.org"], "--path"), (["purge"], "--older-than")):
         ended = await told(stage, *words)
         assert ended.code == 2
-        assert "name the files" in ended.err
+        assert f"name the files by their numbers, or with {option}." in " ".join(ended.err.replace("│", "").split())
 
 
 async def test_who_is_not_synced_is_told_where_the_file_is(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ import pytest
 
 from immich_dbsync.demo.people import create_api_key, create_user
 from immich_dbsync.demo.stage import PERMISSIONS, Stage, staged
-from tests.acceptance.commands import Service, command, put
+from tests.acceptance.commands import Service, command, on_terminal, put
 from tests.databases import Servers
 from tests.waiting import until
 
@@ -56,7 +57,7 @@ async def test_without_a_service_it_does_all_of_it_itself(stage: Stage) -> None:
 
     ended = await command("resync", env=stage.environment())
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err == "1 files compared: all was as it should be.\n"
+    assert ended.err == "1 file compared: all was as it should be.\n"
 
 
 async def test_a_dry_run_plans_no_deletion_in_a_folder_that_lost_its_stfolder(stage: Stage) -> None:
@@ -169,7 +170,7 @@ async def test_a_mistyped_path_gets_the_nearest_that_is_there(stage: Stage) -> N
 @pytest.mark.parametrize("path", ["../other", "/etc", "a//b", "."])
 async def test_a_path_that_is_nobodys_is_said_to_be(stage: Stage, path: str) -> None:
     ended = await command("resync", "--path", path, env=stage.environment())
-    assert repr(path) in ended.complaint(10)
+    assert repr(path) in ended.complaint(13)
 
 
 async def test_of_several_users_a_relative_path_must_name_one(stage: Stage) -> None:
@@ -177,12 +178,12 @@ async def test_of_several_users_a_relative_path_must_name_one(stage: Stage) -> N
     key = await create_api_key(stage.connection, bob, PERMISSIONS)
     (stage.home / "sync" / str(bob)).mkdir()
     env = stage.environment() | {"IMMICH_DBSYNC_API_KEYS": f"{stage.key} {key}"}
-    assert "--user" in (await command("resync", "--path", "Camera", env=env)).complaint(10)
+    assert "--user" in (await command("resync", "--path", "Camera", env=env)).complaint(13)
     put(stage.folder, "Camera/a.jpg", b"a")
     put(stage.home / "sync" / str(bob), "Camera/b.jpg", b"b")
     ended = await command("resync", "--path", "Camera", "--user", "bob@example.org", env=env)
     assert ended.out == "bob@example.org\tupload\t1\n"
-    assert "ada@example.org" in (await command("resync", "--user", "adda@example.org", env=env)).complaint(9)
+    assert "ada@example.org" in (await command("resync", "--user", "adda@example.org", env=env)).complaint(13)
 
 
 def _damage(path: Path) -> None:
@@ -190,6 +191,28 @@ def _damage(path: Path) -> None:
     before = path.stat()
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "looking at the folder of ada@example.org: 3 files looked at"),
+        (["--rehash"], "looking at the folder of ada@example.org: 2 files read again, 2 bytes, 3 files looked at"),
+        (["--dry-run"], "comparing: 3 files looked at, 1 to be done"),
+        (["--dry-run", "--rehash"], "2 files read again, 2 bytes"),
+    ],
+)
+async def test_on_a_terminal_it_says_how_far_it_is(stage: Stage, words: list[str], told: str) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        put(stage.folder, name, name[:1].encode())
+    assert (await command("resync", env=stage.environment())).code == 0
+    put(stage.folder, "c.jpg", b"c")
+    ended = await asyncio.to_thread(on_terminal, "resync", *words, env=stage.environment())
+    assert ended.code == 0, ended
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ended.out)
+    assert told in shown
+    assert shown.splitlines()[-1].rpartition("\r")[2].startswith("3 files compared: ")  # it has gone
+    assert told not in (await command("resync", *words, env=stage.environment())).err  # no terminal
 
 
 @pytest.mark.parametrize("served", [True, False])
@@ -215,11 +238,11 @@ async def test_rehash_finds_damage_and_never_syncs_it(stage: Stage, *, served: b
             await service.stop()
         ended = await command("resync", "--rehash", env=env)
         assert ended.code == 12
-        assert "a.jpg: its bytes changed without a trace of a write" in ended.out
-        assert "b.jpg" not in ended.out
+        assert "a.jpg: its bytes changed without a trace of a write" in ended.err
+        assert "b.jpg" not in ended.out + ended.err.partition("!")[2]
         ended = await command("status", env=env)
         assert ended.code == 12
-        assert "a.jpg: its bytes changed" in ended.out
+        assert "a.jpg: its bytes changed" in ended.err
         # Touched, so that it is looked at again; still not an edit.
         os.utime(path)
         await command("resync", env=env)
@@ -229,7 +252,7 @@ async def test_rehash_finds_damage_and_never_syncs_it(stage: Stage, *, served: b
         put(stage.folder, "a.jpg", good)
         await command("resync", "--rehash", env=env)
         ended = await command("status", env=env)
-        assert "a.jpg" not in ended.out
+        assert "a.jpg" not in ended.out + ended.err
     assert [request for request in stage.immich.requests[requests:] if request[0] != "GET"] == []
 
 

@@ -235,12 +235,12 @@ async def test_a_snap_of_its_own_from_install_to_remove(stage: Stage, tmp_path: 
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"move_grace": "soon"}, r"A setting makes no sense: dbsync\.move-grace: Input should be a valid number"),
+    ({"move_grace": "soon"}, r"A setting makes no sense: dbsync\.move-grace: it must be a number"),
     ({"mvoe_grace": 20}, r"There is no option dbsync\.mvoe-grace\. Did you mean dbsync\.move-grace\?"),
     ({"enabled": True}, r"No database is set\. Set it with: snap set immich-dbsync dbsync\.database-url=postgresql://"),
 ]
 OTHERS: list[tuple[dict[str, Any], str]] = [
-    ({"uploads": 99}, r"dbsync\.uploads: Input should be less than or equal to 32"),
+    ({"uploads": 99}, r"dbsync\.uploads: it must be less than or equal to 32"),
     ({"database-url": "mysql://localhost"}, "The database URL must begin with postgresql://"),
     ({"sync-root": "photos"}, r"dbsync\.sync-root must be an absolute path, not 'photos'"),
     ({"policies": "Camera"}, "write folder=policy"),

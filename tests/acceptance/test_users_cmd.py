@@ -138,7 +138,7 @@ async def test_a_service_that_runs_begins_and_ends_without_a_restart(stage: Stag
         status = await command("status", env=env)
         assert status.code == 0
         assert f"{BOB}\tpaused\t1\t" in status.out
-        assert f"{BOB}: paused by a person; go on with: immich-dbsync users resume {BOB}" in status.out
+        assert f"{BOB}: paused by a person; go on with: immich-dbsync users resume {BOB}" in status.err
 
         ended = await command("users", "resume", BOB, "--json", env=env)
         assert ended.json == {
@@ -217,7 +217,9 @@ async def test_a_file_of_keys_that_is_edited_by_hand_is_read_again(stage: Stage)
 async def test_owner_and_mode_may_be_given(stage: Stage) -> None:
     env = stage.environment()
     for option, text in (("--folder-mode", "75x"), ("--folder-mode", "0077"), ("--folder-owner", "no-such-user")):
-        assert text in (await command("users", "add", ADA, option, text, env=env)).complaint(3)
+        ended = await command("users", "add", ADA, option, text, env=env)
+        assert (ended.code, ended.out) == (2, "")
+        assert text in ended.err
     assert not stage.folder.exists()
     user = "nobody:1" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
     ended = await command("users", "add", ADA, "--folder-owner", user, "--folder-mode", "0710", env=env)
@@ -301,6 +303,14 @@ async def test_on_a_terminal_a_key_is_asked_for_and_not_shown(stage: Stage) -> N
     assert key not in ended.out
     assert "It lacks asset.copy" in ended.out
     assert keys(stage) == [key]
+
+
+async def test_who_gives_no_key_after_all_changes_nothing(stage: Stage) -> None:
+    words = ("users", "add", ADA, "--key-stdin")
+    ended = await asyncio.to_thread(on_terminal, *words, env=stage.environment(), dialogue=[("API key: ", "\x03")])
+    assert ended.code == 14
+    assert ended.out.endswith("immich-dbsync: Nothing was changed.\n")
+    assert not keys_file(stage).exists()
 
 
 @pytest.mark.parametrize(

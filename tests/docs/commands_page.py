@@ -40,11 +40,29 @@ _PAUSE = {
     "changed": "whether they were not before",
     "service": "whether a service that runs has followed",
 }
-_TRIGGERS = {
-    "ok": "whether nothing differs",
-    "differences": "what differs from what install makes, in sentences",
-    "changed": "what was done",
-    "warnings": "what else is worth knowing",
+
+
+def _triggers(changed: str) -> dict[str, str]:
+    return {
+        "ok": "whether nothing differs",
+        "differences": "what differs from what install makes, in sentences",
+        "changed": changed,
+        "warnings": "what else is worth knowing",
+    }
+
+
+_TALLY = {
+    "files": "how many files it found",
+    "new": "files that were not known",
+    "changed": "files that are not as they were recorded",
+    "gone": "files that are recorded and not there",
+    "unreadable": "files and folders that could not be looked at",
+    "left_alone": "what is never synced: reason to number",
+}
+_SUMMARY = {
+    "files": "how many files the first scan found; `summary` is null until all of them are done",
+    "left_alone": "what was left alone: reason to number",
+    "*": "besides, of what was done, `upload` say: how often",
 }
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -68,9 +86,9 @@ SHAPES: dict[str, dict[str, Any]] = {
                 "events": "what the triggers wrote and is not worked off",
                 "undecided": "files left alone: reason to number",
                 "first_scan_at": "when the first scan ended; null before",
-                "last_scan_at": "when the last ended",
-                "last_scan": "what it counted",
-                "summary": "what became of what the first scan found",
+                "last_scan_at": "when the last ended; null before, and then `last_scan` is null, too",
+                "last_scan": _TALLY,
+                "summary": _SUMMARY,
             }
         ],
     },
@@ -110,6 +128,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "paused": "e-mail addresses of those for whom nothing is done before they are resumed",
     },
     "holds list": {"holds": [_HOLD]},
+    "holds approve": {"hold": _HOLD},
+    "holds reject": {"hold": _HOLD},
     "holds show": {
         "hold": _HOLD,
         "files": [{"path": "below the user's folder", "size": "bytes", "asset": "its id in Immich"}],
@@ -184,9 +204,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         "settings": [{"name": "as in the file", "value": "null where it is not set", "source": "where it comes from"}],
         "problems": "what is missing or makes no sense, in sentences",
     },
-    "triggers install": _TRIGGERS,
-    "triggers verify": _TRIGGERS,
-    "triggers remove": _TRIGGERS,
+    "triggers install": _triggers("what was wrong before and is mended, in sentences; empty where nothing was"),
+    "triggers verify": _triggers("nothing: it changes nothing"),
+    "triggers remove": _triggers("what was removed"),
 }
 """What each command prints with ``--json``, beside ``version``: keys, and what they hold. A list has one item."""
 
@@ -194,10 +214,11 @@ _HEAD = """# Commands
 
 This page is generated from the commands themselves by `make docs`.
 
-On a terminal there are tables; in a pipe they are tab-separated lines without a heading. With `--json` there is one
-JSON object on standard output. Its `version` is 1 until a key changes its meaning or goes; keys may be added. Times are
-ISO 8601 with an offset, sizes bytes. Where a command fails there is one sentence on standard error and nothing on
-standard output, and the exit code is one of [those](../README.md#exit-codes).
+On a terminal there are tables, or lines of key and value where a table has no room; in a pipe there are tab-separated
+lines without a heading. What is said beside them goes to standard error. With `--json` there is one JSON object on
+standard output. Its `version` is 1 until a key changes its meaning or goes; keys may be added. Times are ISO 8601 with
+an offset, sizes bytes. Where a command fails there is one sentence on standard error and nothing on standard output,
+and the exit code is one of [those](../README.md#exit-codes).
 """
 
 

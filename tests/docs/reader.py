@@ -50,6 +50,7 @@ SOMEBODY = 1000
 ADA = "ada@example.org"
 _PATH = re.compile(r"(?<![\w.:/*])/(?=(?:etc|mnt|opt|srv|usr|var)/)")
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_OVERWRITTEN = re.compile(r"[^\n]*\r")  # a line that told of progress
 _URL = "postgresql://postgres:PASSWORD@127.0.0.1:5432/immich"
 _SERVERS = ("http://127.0.0.1:2283", "http://127.0.0.1:3001")
 _FINE = {0, 12}  # 12: something needs somebody, as it may
@@ -166,7 +167,8 @@ class Reader:
     async def run(self, words: Sequence[str]) -> Ended:
         """One of our commands, on a terminal where somebody says yes."""
         ended = await asyncio.to_thread(on_terminal, *words, env=self.environment(), dialogue=[("[y/N]", "y\n")])
-        return Ended(ended.code, _COLOURS.sub("", ended.out), ended.err)
+        shown = _OVERWRITTEN.sub("", _COLOURS.sub("", ended.out))
+        return Ended(ended.code, shown, ended.err)
 
     async def _shell(self, line: str) -> None:
         """Only ours, and programs on files of this world."""

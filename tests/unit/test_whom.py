@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from immich_dbsync.errors import KeyRefused, NoSuchUser, RootUnusable
+from immich_dbsync.errors import NoSuchFile, NoSuchUser
 from immich_dbsync.immich.library import Owner
 from immich_dbsync.model import OwnerId
 from immich_dbsync.service.accounts import Account
@@ -54,6 +54,11 @@ def test_nothing_is_suggested_that_is_not_near() -> None:
     assert str(error.value) == "Immich has no user 'xyz'. There are: Ada@example.org, bob@example.org."
 
 
+def test_an_empty_name_is_nobodys() -> None:
+    with pytest.raises(NoSuchUser):
+        find_owner([owner(5, "nameless@example.org", ""), BOB], "")
+
+
 def test_of_many_users_some_are_named() -> None:
     many = [owner(number, f"{number}@example.org", "") for number in range(12)]
     with pytest.raises(NoSuchUser, match=r"9@example\.org and 2 more\.$"):
@@ -69,7 +74,7 @@ def test_of_the_accounts_one_is_chosen_or_all() -> None:
     found = [Account(ADA, "k1"), Account(BOB, "k2")]
     assert chosen(found, "") == found
     assert chosen(found, "BOB") == found[1:]
-    with pytest.raises(KeyRefused, match=r"Did you mean bob@example\.org\? There are keys of: Ada@example"):
+    with pytest.raises(NoSuchUser, match=r"Did you mean bob@example\.org\? There are keys of: Ada@example"):
         chosen(found, "bop@example.org")
 
 
@@ -88,7 +93,7 @@ def test_of_the_accounts_one_is_chosen_or_all() -> None:
 )
 def test_a_path_in_nobodys_folder_gets_the_nearest_that_is_somebodys(path: str, meant: str | None) -> None:
     owners = [BOB] if "2/" in path else [ADA, BOB]
-    with pytest.raises(RootUnusable) as error:
+    with pytest.raises(NoSuchFile) as error:
         within(owners, Path("/srv/photos/sync"), path)
     said = str(error.value).partition("they are below '/srv/photos/sync'.")[2]
     assert said == ("" if meant is None else f" Did you mean {meant}?")
