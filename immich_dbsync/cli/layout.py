@@ -9,6 +9,7 @@ from rich.text import Text
 
 _GAP = 2  # between columns
 _WORD = 20  # a longer word, as a path, may be folded to lines of this width
+_LINES = 3  # and to no more lines than these
 
 
 def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[RenderableType]:
@@ -29,7 +30,7 @@ def _widths(lines: Sequence[Sequence[str]], width: int) -> list[int] | None:
     """Of each column: what its longest cell needs, or less for the widest; None where a word would not fit."""
     cells = [*zip(*lines, strict=True)]
     widths = [min(width, max(map(cell_len, column))) for column in cells]
-    least = [max(min(_WORD, cell_len(word)) for cell in column for word in cell.split() or [""]) for column in cells]
+    least = [max(_least(word) for cell in column for word in cell.split() or [""]) for column in cells]
     room = width - _GAP * (len(cells) - 1)
     while sum(widths) > room:
         wide = [number for number, each in enumerate(widths) if each > least[number]]
@@ -37,6 +38,11 @@ def _widths(lines: Sequence[Sequence[str]], width: int) -> list[int] | None:
             return None
         widths[max(wide, key=widths.__getitem__)] -= 1
     return widths
+
+
+def _least(word: str) -> int:
+    length = cell_len(word)
+    return min(length, max(_WORD, -(-length // _LINES)))
 
 
 def _records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Text]:

@@ -246,15 +246,16 @@ async def _lines(
         lines: list[Line] = []
         tallies: list[Tally] = []
         left_out = _LeftOut()
+        theirs: list[Line] = []
 
         def say() -> None:
             files = counted(sum(tally.files for tally in tallies), "file")
-            tell(f"comparing: {files} looked at, {len(lines)} to be done")
+            tell(f"comparing: {files} looked at, {len(lines) + len(theirs)} to be done")
 
         for account in found:
             folder = settings.require_sync_root() / str(account.owner.id)
-            theirs: list[Line] = []
-            tally = Tally()
+            theirs = []
+            tallies.append(tally := Tally())
             try:
                 with Root(folder) as root:
                     async with ticking(say):
@@ -265,13 +266,13 @@ async def _lines(
             except RootLost as error:
                 lost = RootUnusable(f"{str(folder)!r} is {error.health.value}: mount or put back the folder")
                 left_out.unusable.append((account.owner, lost))
-                continue
             except RootUnusable as error:
                 left_out.unusable.append((account.owner, error))
+            else:
+                lines += theirs
+                left_out.compared += 1
                 continue
-            lines += theirs
-            tallies.append(tally)
-            left_out.compared += 1
+            tallies.pop()
         return lines, sum(tally.files for tally in tallies), left_out, paused
 
 

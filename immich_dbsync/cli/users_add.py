@@ -36,7 +36,9 @@ FOLLOWS = {
 
 
 def add(
-    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.active_users)],
+    user: Annotated[
+        str, typer.Argument(metavar="USER", help=USER_HELP, show_default=False, autocompletion=completion.active_users)
+    ],
     folder_owner: Annotated[
         str,
         typer.Option(

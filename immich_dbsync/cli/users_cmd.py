@@ -122,7 +122,9 @@ app.command()(add)
 
 @app.command()
 def remove(
-    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.synced_users)],
+    user: Annotated[
+        str, typer.Argument(metavar="USER", help=USER_HELP, show_default=False, autocompletion=completion.synced_users)
+    ],
     delete_key: Annotated[
         bool, typer.Option("--delete-key", help="Delete from Immich the API keys that `users add` made for them.")
     ] = False,
@@ -178,7 +180,10 @@ def _print_leaving(found: Leaving, *, delete_key: bool) -> None:
 
 @app.command()
 def pause(
-    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.users_to_pause)],
+    user: Annotated[
+        str,
+        typer.Argument(metavar="USER", help=USER_HELP, show_default=False, autocompletion=completion.users_to_pause),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Sync a user no more until `resume`, also after a restart. What changes meanwhile is seen to then.
@@ -190,7 +195,9 @@ def pause(
 
 @app.command()
 def resume(
-    user: Annotated[str, typer.Argument(help=USER_HELP, show_default=False, autocompletion=completion.paused_users)],
+    user: Annotated[
+        str, typer.Argument(metavar="USER", help=USER_HELP, show_default=False, autocompletion=completion.paused_users)
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Sync a paused user again, with all that changed meanwhile on both sides.

@@ -9,11 +9,13 @@ from immich_dbsync.wording import did_you_mean
 
 def policies(folders: Collection[str], roots: Collection[Path]) -> Iterator[Finding]:
     """Which folders that have a policy of their own no user has; nothing while a user's folder is not there."""
-    if not roots or not all(root.is_dir() for root in roots):
+    try:
+        if not roots or not all(root.is_dir() for root in roots):
+            return
+        missing = [folder for folder in folders if not any((root / folder).is_dir() for root in roots)]
+    except PermissionError:  # which is found elsewhere
         return
-    for folder in folders:
-        if any((root / folder).is_dir() for root in roots):
-            continue
+    for folder in missing:
         near = did_you_mean(folder, {name for root in roots for name in _beside(root, folder)})
         yield note(
             "policies",

@@ -266,7 +266,7 @@ async def test_doctor_and_status_say_when_run_would_refuse_to_start(stage: Stage
         refused = (await command("run", env=env)).complaint(3)
         for name in ("status", "doctor"):
             ended = await command(name, env=env)
-            assert (ended.code, refused.rstrip(".") in ended.out) == (12, True), ended
+            assert (ended.code, refused.rstrip(".") in ended.out + ended.err) == (12, True), ended
 
 
 async def test_rights_that_are_missing_are_one_line(stage: Stage, servers: Servers, database: str) -> None:

@@ -84,8 +84,8 @@ async def test_a_folder_that_is_missing_is_said_to_be_beside_a_service_that_runs
             ended = await command("status", env=stage.environment())
         told = await asyncio.to_thread(out.read_text)
     assert ended.code == 12
-    assert f"! bob@example.org: '{his}' " in ended.out
-    assert "no service" not in ended.out + told
+    assert f"! bob@example.org: '{his}' " in ended.err
+    assert "no service" not in ended.out + ended.err + told
     assert told.splitlines()[-1].endswith("→ immich-dbsync doctor")
 
 

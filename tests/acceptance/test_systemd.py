@@ -47,7 +47,7 @@ async def test_ready_once_it_syncs_alive_while_it_runs_and_stopping(manager: Man
     with Service(started_by(manager, stage), stage.log) as service:
         await manager.until_told("READY=1")
         assert "database.connected" in service.text()
-        await manager.until_told("STATUS=syncing 1 of 1 users")
+        await manager.until_told("STATUS=syncing 1 of 1 user")
         await service.until_synced(stage, 1)
         await manager.until_told("WATCHDOG=1", times=3)
 
