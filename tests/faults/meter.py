@@ -92,7 +92,7 @@ class Meter:
                     self._url, server_settings={"lock_timeout": str(LONGEST_WAIT_MS)}, statement_cache_size=0
                 )
                 try:
-                    while True:
+                    while not self._over.is_set():  # a cancellation in that moment is lost
                         async with self._living:
                             await self._life(connection)
                 finally:
@@ -105,17 +105,17 @@ class Meter:
 
     async def _look(self) -> None:
         """Ask again and again who waits for whom."""
-        while True:
+        while not self._over.is_set():
             try:
                 connection = await asyncpg.connect(self._url, statement_cache_size=0)
                 try:
-                    while True:
+                    while not self._over.is_set():
                         self.waited_s = max(self.waited_s, await connection.fetchval(_WAITS))
-                        await asyncio.sleep(_LOOK_S)
+                        await within(self._over, _LOOK_S)
                 finally:
                     connection.terminate()
             except (*_AWAY, asyncpg.PostgresError):
-                await asyncio.sleep(_LOOK_S)
+                await within(self._over, _LOOK_S)
 
     async def _life(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._number += 1
