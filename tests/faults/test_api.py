@@ -96,6 +96,16 @@ def plainly(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> F
     return fault
 
 
+async def reset_in_the_middle(world: World) -> None:
+    """Of requests of all kinds; one upload is large enough to have a middle."""
+    content = picture("large") + bytes(4 << 20)
+    name = f"large-{sha1(content).hex()}.jpg"
+    world.rig.put(name, content)
+    world.rig.want({name: content})
+    world.traffic.contents.append(content)
+    await plainly(resets_in_the_middle)(world)
+
+
 async def lost(world: World) -> None:
     spoilt(world, loses_the_answer)
     await world.traffic.deeds()
@@ -134,7 +144,7 @@ FAULTS: dict[str, Fault] = {
     "500": plainly(answers(500, json.dumps({"message": "Internal server error"}))),
     "503 without a body": plainly(answers(503)),
     "429 with Retry-After": too_many,
-    "reset in the middle of a request": plainly(resets_in_the_middle),
+    "reset in the middle of a request": reset_in_the_middle,
     "answer lost after it was done": lost,
     "a proxy's page, 502": plainly(answers(502, _PAGE, content_type="text/html")),
     "a login page, 200": plainly(answers(200, _PAGE, content_type="text/html")),

@@ -182,8 +182,12 @@ async def test_a_backup_with_an_older_schema_of_ours(world: World, report: Repor
     ended = await command("triggers", "verify", env=rig.environment())
     assert "immich_dbsync_v0" in ended.out + ended.err
     assert any("immich_dbsync_v0" in line["what"] for line in rig.logged("triggers.warning"))
+    await rig.resync()
+    await rig.nothing_is_lost(world.traffic.contents)
+    ended, status = await world.status()
+    assert (ended.code, status["owners"][0]["synced"]) == (0, len(rig.files()))
     await asyncio.to_thread(install.remove, rig.stage.database_url)
-    report.survived("backup: with an older schema", in_flight="0 deeds")
+    report.survived("backup: with an older schema", in_flight="4 deeds")
 
 
 @pytest.fixture
@@ -194,13 +198,14 @@ def elsewhere(servers: Servers, immich_version: ImmichVersion) -> Iterator[str]:
 
 
 @pytest.mark.long
-async def test_a_backup_of_another_server(world: World, elsewhere: str, report: Report) -> None:
+@pytest.mark.parametrize("ours", [False, True], ids=["without us", "that has us too"])
+async def test_a_backup_of_another_server(world: World, elsewhere: str, report: Report, *, ours: bool) -> None:
     """Nobody of ours is in it: nothing is touched, it is said, and with the right one restored all goes on."""
     rig = world.rig
     rig.start()
     await world.traffic.stock(4)
     right = await world.dump()
-    wrong = await _dump_of_another_server(world, elsewhere)
+    wrong = await _dump_of_another_server(world, elsewhere, ours=ours)
     files, quarantined = rig.files(), rig.quarantined()
     await world.restore(wrong)
     report.injected("backup: of another server")
@@ -227,8 +232,11 @@ async def test_a_backup_of_another_server(world: World, elsewhere: str, report: 
     report.survived("backup: of another server", in_flight="7 deeds")
 
 
-async def _dump_of_another_server(world: World, name: str) -> str:
+async def _dump_of_another_server(world: World, name: str, *, ours: bool) -> str:
     connection = await asyncpg.connect(world.cluster.url(name))
-    await create_user(connection, email="zoe@example.net", name="Zoe")
+    zoe = await create_user(connection, email="zoe@example.net", name="Zoe")
+    if ours:
+        await asyncio.to_thread(install.install, world.cluster.url(name))
+        await connection.execute("insert into immich_dbsync_v1.owners (owner_id, root_id) values ($1, $1)", zoe)
     await connection.close()
     return await asyncio.to_thread(backup, world.cluster, name, "postgres")

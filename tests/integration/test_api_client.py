@@ -416,3 +416,24 @@ async def test_no_request_of_ours_ever_forces() -> None:
 
     await until(both)
     assert [json.loads(body) for body in bodies] == [{"ids": [str(asset)]}] * 2
+
+
+async def test_a_server_that_stops_reading_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp waits for an answer only so long, but for room to send for ever."""
+    monkeypatch.setattr(api, "_STALLED_S", 0.2)
+    over = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await over.wait()
+        writer.close()
+
+    listening = await asyncio.start_server(deaf, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    data = bytes(32 << 20)
+    async with listening, Server(f"http://127.0.0.1:{port}") as server:
+        with pytest.raises(api.Unavailable, match="takes no more of a file"):
+            async with asyncio.timeout(20):
+                await server.upload("key", _of(data), _body(data))
+        over.set()

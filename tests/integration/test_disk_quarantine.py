@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import xxhash
 
+from immich_dbsync.core.names import NameRules
 from immich_dbsync.disk import moving
 from immich_dbsync.disk.at import rename_at
 from immich_dbsync.disk.errors import Changed, QuarantineUnread, QuarantineUnsafe
 from immich_dbsync.disk.hashing import BLOCK, hash_file
-from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, RestoreBatch, entries, purge
+from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, RestoreBatch, entries, purge, undo_left
 from immich_dbsync.disk.root import Root
+from immich_dbsync.disk.walk import Walk
 from immich_dbsync.model import RelPath, Stat, Xxh3
 from tests.acls import grant, lists
 
@@ -433,6 +435,70 @@ def test_a_copy_that_reads_back_wrong_leaves_the_source(root: Root, monkeypatch:
     with pytest.raises(Changed):
         quarantine(root, FILE, stat, digest, DAY)
     assert (root.path / "a/x.jpg").read_bytes() == b"picture"
+
+
+@pytest.mark.usefixtures("no_rename")
+@pytest.mark.parametrize("call", ["unlink", "fsync of a folder"])
+def test_what_can_only_be_copied_and_not_taken_away_leaves_no_copy(
+    root: Root, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """As on a part of the file system that is mounted again, read-only: each further try would leave one more."""
+    stat, digest = known(root)
+    unlink, fsync = os.unlink, os.fsync
+
+    def refused(name: bytes, *, dir_fd: int) -> None:
+        if name.startswith(b".immich-dbsync-aside-"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
+        unlink(name, dir_fd=dir_fd)
+
+    def unsynced(fd: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{fd}"):  # noqa: PTH112
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(fd)
+
+    if call == "unlink":
+        monkeypatch.setattr(os, "unlink", refused)
+    else:
+        monkeypatch.setattr(os, "fsync", unsynced)
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"Read-only|Invalid"):
+            quarantine(root, FILE, stat, digest, DAY)
+    assert names(root.path / "a") == ["x.jpg"]
+    assert names(root.path / ".immich-dbsync/quarantine/2024-05-06/a") == []
+
+
+@pytest.mark.usefixtures("no_rename")
+def test_a_copy_has_the_attributes_of_its_source(root: Root) -> None:
+    file = root.path / "a/x.jpg"
+    os.setxattr(file, "user.tags", b"holiday")
+    grant(file, 1234)
+    before = os.getxattr(file, "system.posix_acl_access")
+    taken = quarantine(root, FILE, *known(root), DAY)
+    put_back(root, taken.location, FILE, taken.stat)
+    assert os.getxattr(file, "user.tags") == b"holiday"
+    assert os.getxattr(file, "system.posix_acl_access") == before
+
+
+@pytest.mark.parametrize("name", [b"x.jpg", b"n" * 251 + b".jpg", b"a\n\x1b.jpg"])
+def test_what_a_killed_process_left_is_undone(root: Root, name: bytes) -> None:
+    place = os.fsencode(root.path / "b")
+    os.mkdir(place)  # noqa: PTH102
+    other = moving._Process()  # of one that is no more
+    copy = other.name(moving._COPY)
+    aside = other.name(moving._ASIDE) + b"-" + moving.fitted(name, b"", b"", most=moving._ROOM)
+    ours = moving._process.name(moving._COPY)
+    for each in (copy, aside, ours):
+        put(Path(os.fsdecode(place + b"/" + each)))
+    found = Walk(root, NameRules(frozenset({".jpg"}), frozenset()))
+    assert [path for path, _ in found] == [b"a/x.jpg"]
+    assert sorted(found.left_behind) == sorted([RelPath(b"b/" + copy), RelPath(b"b/" + aside)])
+    assert undo_left(root, RelPath(b"b/" + copy)) is None
+    new = undo_left(root, RelPath(b"b/" + aside))
+    assert new == b"b/" + moving.fitted(name, b"", b"", most=moving._ROOM)
+    assert sorted(os.listdir(place)) == sorted([ours, new[2:]])  # noqa: PTH208
+    put(Path(os.fsdecode(place + b"/" + aside)))
+    assert undo_left(root, RelPath(b"b/" + aside), arrived=True) is None
+    assert sorted(os.listdir(place)) == sorted([ours, new[2:]])  # noqa: PTH208
 
 
 def test_a_batch_takes_many_and_holds_few(root: Root) -> None:

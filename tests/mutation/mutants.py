@@ -427,9 +427,30 @@ SERVICE = (
     Mutant(
         "service.session",
         "one service for each owner",
-        "mine = await self._listener.lock(owner)\n                    if mine:",
-        "mine = True\n                    if mine:",
+        "mine = await self._listener.lock(owner)\n                if mine:",
+        "mine = True\n                if mine:",
         _service("test_instances", "3.1.0"),
+    ),
+    Mutant(
+        "disk.quarantine",
+        "what can't be listed in quarantine is not gone",
+        "if walk.errors:",
+        "if False:",
+        _service("test_quarantine_unread", "3.1.0"),
+    ),
+    Mutant(
+        "disk.quarantine",
+        "a link in quarantine may hide what is missing",
+        "if walk.left_alone[LeftAlone.NOT_REGULAR]:",
+        "if False:",
+        _service("test_quarantine_unread", "3.1.0", "link"),
+    ),
+    Mutant(
+        "disk.root",
+        "what the folder's owner may not read is not read for them",
+        "if not self.owner.may_read_open(fd, status):",
+        "if False:",
+        ("tests/integration/test_disk_access.py",),
     ),
 )
 """Those of the service; they need PostgreSQL and a folder."""
