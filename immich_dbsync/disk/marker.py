@@ -173,7 +173,7 @@ def health(root: Root, expected: UUID | None, folders_with_stfolder: Collection[
         return Health.REPLACED if os.path.lexists(root.path) else Health.MISSING
     try:
         marker = read_marker(root)
-        present = stfolders(root)
+        _list_some(root)
     except ValueError:
         return Health.MARKER_FOREIGN
     except OSError:
@@ -182,4 +182,15 @@ def health(root: Root, expected: UUID | None, folders_with_stfolder: Collection[
         return Health.MARKER_MISSING
     if expected is not None and marker != expected:
         return Health.MARKER_FOREIGN
-    return Health.OK if present.issuperset(folders_with_stfolder) else Health.STFOLDER_LOST
+    # Those alone: to look into every folder at the root's top takes long where there are many, and this is asked often.
+    return Health.STFOLDER_LOST if lost_stfolders(root, folders_with_stfolder) else Health.OK
+
+
+def _list_some(root: Root) -> None:
+    """Raise OSError where the root can't be listed."""
+    fd = root.open_directory(b"")
+    try:
+        with os.scandir(fd) as entries:
+            next(entries, None)
+    finally:
+        os.close(fd)

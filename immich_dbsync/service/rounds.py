@@ -37,6 +37,7 @@ BACKLOG = 5000
 _ROOM_S = 0.05  # between two looks whether the backlog has shrunk
 _IDLE_S = 0.5  # between two looks whether all is done; nobody tells when a look of another's has ended
 _HEALTH_S = 3.0  # between two looks at a root's markers
+_REST = 20  # times as long as it took to look for new folders that are shared, until that is done again
 _STALL_S = 3.0  # more than that between two looks: the process was not running
 _JITTER = 0.1  # of the time between two scans, so that owners do not scan at the same moment for ever
 
@@ -119,6 +120,7 @@ class Rounds:
         self._began = datetime.now(UTC)  # by the database's clock once the first scan begins
         self._summary: tuple[datetime, Tally] | None = None  # since when, and what the first scan found
         self._take_back = TakeBack(sync)
+        self._learn_at = 0.0
         self.tallies: dict[bytes, Tally] = {}  # of the last scan of each prefix, which may still go on
 
     def start(self, group: asyncio.TaskGroup, *, watch: bool = True) -> None:
@@ -205,7 +207,10 @@ class Rounds:
                 observer.was_unwell = False
                 sync.scan()
             before = state
-            await self._learn_stfolders()
+            if time.monotonic() >= self._learn_at:
+                began = time.monotonic()
+                await self._learn_stfolders()
+                self._learn_at = time.monotonic() + _REST * (time.monotonic() - began)
             await sync.mind_owner()
             slept_at = time.monotonic()
             await asyncio.sleep(_HEALTH_S)
