@@ -59,7 +59,7 @@ def _leave(error: BaseException) -> NoReturn:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     assert isinstance(error, DbsyncError)
-    typer.echo(f"immich-dbsync: {' '.join(str(error).split())}", err=True)
+    typer.echo(f"immich-dbsync: {plain(' '.join(str(error).split()))}", err=True)
     raise typer.Exit(error.exit_code) from None
 
 

@@ -151,11 +151,12 @@ def _may_have(inside: bytes, root: Path) -> bool:
 def _near(root: Path, inside: bytes) -> str:
     """What is nearest to the path's first component that is missing, in the folder in which that would be."""
     folder = root
-    for name in os.fsdecode(inside).split("/"):
-        if not (folder / name).is_dir():
-            break
-        folder /= name
     with suppress(OSError):
+        for name in os.fsdecode(inside).split("/"):
+            # Not through a link: what lies behind it is none of the folder's.
+            if (folder / name).is_symlink() or not (folder / name).is_dir():
+                break
+            folder /= name
         return did_you_mean(
             name, [each.name for each in folder.iterdir()], lambda near: str((folder / near).relative_to(root))
         )
