@@ -203,6 +203,7 @@ class World:
             self.connections_cut,
             self.database_refused,
             self.database_slow,
+            self.database_frozen,
             self.notifications_lost,
             self.backends_terminated,
             self.database_restarted,
@@ -249,6 +250,14 @@ class World:
 
         async def heal() -> None:
             self.proxy.delay_s = 0.0
+
+        return heal
+
+    async def database_frozen(self) -> Heal:
+        self.proxy.freeze()
+
+        async def heal() -> None:
+            self.proxy.thaw()
 
         return heal
 

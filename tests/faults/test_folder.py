@@ -210,6 +210,34 @@ async def test_a_file_system_is_full(library_url: str, immich_version: ImmichVer
         report.survived("folder: file system full", in_flight="7 deeds")
 
 
+@pytest.mark.parametrize("room", ["files", "bytes"])
+async def test_a_file_system_is_full_at_first_sight(
+    library_url: str, immich_version: ImmichVersion, report: Report, room: str
+) -> None:
+    """No room for the mark: that is said, nothing of it is left behind, and with room everything is synced."""
+    async with on_a_disk_of_its_own(library_url, immich_version, inodes=200 if room == "files" else 0) as (rig, place):
+        traffic = Traffic(rig)
+        (rig.folder / ".immich-dbsync").mkdir()
+        await traffic.arrivals(5)
+        ballast = place / "ballast"
+        ballast.mkdir()
+        if room == "files":
+            fill(ballast)
+        else:
+            with suppress(OSError), (ballast / "0").open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        rig.start()
+        report.injected("folder: file system full at first sight")
+        await until_logged(rig, "root.unusable")
+        assert "No space left on device" in rig.logged("root.unusable")[-1]["reason"]
+        assert [*(rig.folder / ".immich-dbsync").iterdir()] == []
+        shutil.rmtree(ballast)
+        await rig.agrees(seconds=60)
+        await ends_well(rig, traffic)
+        report.survived("folder: file system full at first sight", in_flight="5 deeds")
+
+
 async def test_no_rename_reaches_the_quarantine(
     library_url: str, immich_version: ImmichVersion, report: Report
 ) -> None:
