@@ -12,7 +12,7 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from immich_dbsync.cli.common import database, errors_of_ours, plain, run_async
@@ -157,13 +157,13 @@ async def _rest(began: float) -> None:
 
 def _drawn(view: _View) -> Group:
     columns = ("user", "service", "synced", "waiting", "events", "holds")
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    table = Table(*(Column(name, overflow="fold") for name in columns), box=None, header_style="bold", pad_edge=False)
     for line in view.lines:
         state = line.state
         service = "running" if line.running else "paused" if line.paused else "stopped"
         counts = (state.synced, state.waiting, state.events, state.holds)
         table.add_row(escape(line.email), service, *map(str, counts))
-    deeds = Table(box=None, show_header=False, pad_edge=False)
+    deeds = Table(*(Column(overflow="fold") for _ in range(4)), box=None, show_header=False, pad_edge=False)
     for email, done in view.deeds:
         path = printable(done.path) if done.path is not None else ""
         deeds.add_row(_clock(done.at), escape(email), done.action, escape(path))
