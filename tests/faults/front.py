@@ -1,6 +1,7 @@
 """An HTTP server before Immich's, as a reverse proxy is, that answers some requests otherwise."""
 
 import asyncio
+import io
 import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -50,7 +51,7 @@ class Front:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         body = await request.read()
         async with self._session.request(
-            request.method, self._target + request.path_qs, headers=headers, data=body or None
+            request.method, self._target + request.path_qs, headers=headers, data=io.BytesIO(body) if body else None
         ) as answer:
             return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
 
