@@ -1,68 +1,84 @@
 """May the owner of a folder read a file of somebody else's that lies in it? The service, which is root, may anyway.
 
-They need no right to read a file to link it there, or to move it there out of a folder that both may write to. So what
-they may not read themselves must not leave through us.
+They need no right to read a file to link it there, or to move it there, or a folder with it, out of one that both may
+write to. So what they may not read themselves must not leave through us.
 """
 
+import errno
 import os
 import pwd
-import stat
 import struct
+from functools import cached_property
+
+READ, SEARCH = 4, 1
+"""Rights to a file, and to a folder for what lies in it by name; as in a mode."""
 
 _ACL = "system.posix_acl_access"  # as acl(5) keeps it: a version, then tag, rights and number of each entry
 _ENTRY = struct.Struct("<HHI")
 _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x02, 0x04, 0x08, 0x10, 0x20  # linux/posix_acl.h
-_READ = 4
+_EVERYBODY = frozenset({_GROUP_OBJ, _GROUP, _MASK, _OTHER})
+_NO_LIST = frozenset({errno.ENODATA, errno.ENOTSUP})
 
 
 class Reader:
-    """The owner of a folder, with the groups that the system knows them to be in.
+    """The owner of a folder, with the groups that the system knows them to be in; ``gid`` is the folder's group.
 
-    Of an owner whom it does not know, as in a container, nobody can tell the groups: then both a file's group and
-    everybody else have to be allowed to read it. Where root owns the folder nobody hostile is there.
+    Of an owner whom it does not know, as in a container, only the folder's own group is taken for one of theirs. To
+    what is of another group both that and everybody else must have the right. Where root owns the folder nobody
+    hostile is there.
     """
 
-    def __init__(self, uid: int) -> None:
-        self._uid = uid
-        self._groups: frozenset[int] | None = None
+    def __init__(self, uid: int, gid: int) -> None:
+        self.uid, self._gid = uid, gid
+
+    @cached_property
+    def _groups(self) -> frozenset[int] | None:
+        """Asked for when there is a first file of somebody else's: a name server may be slow."""
         try:
-            user = pwd.getpwuid(uid)
-        except KeyError:
-            return
-        self._groups = frozenset(os.getgrouplist(user.pw_name, user.pw_gid))
+            user = pwd.getpwuid(self.uid)
+            return frozenset(os.getgrouplist(user.pw_name, user.pw_gid))
+        except (KeyError, OSError):
+            return None
+
+    def owns(self, status: os.stat_result) -> bool:
+        """Whether it is theirs, so that nothing has to be asked."""
+        return self.uid in {0, status.st_uid}
 
     def may_read(self, status: os.stat_result) -> bool:
         """Whether they may read this file, as far as its status tells; False for somebody else's with further names."""
-        if self._uid in {0, status.st_uid}:
-            return self._uid == status.st_uid or status.st_nlink == 1
-        if status.st_nlink > 1:
+        if self.uid != status.st_uid and status.st_nlink > 1:
             return False
-        group, others = bool(status.st_mode & stat.S_IRGRP), bool(status.st_mode & stat.S_IROTH)
-        if self._groups is None:
-            return group and others
-        return group if status.st_gid in self._groups else others
+        return self.owns(status) or self._by_mode(status, READ)
 
-    def may_read_open(self, fd: int, status: os.stat_result) -> bool:
-        """The same for an open file, by its access control list where it has one: acl(5), "Access check algorithm"."""
+    def may(self, right: int, fd: int, status: os.stat_result) -> bool:
+        """Whether they have this right to what is open: acl(5), "Access check algorithm"."""
         # With an empty mask, the group's bits, Linux does not ask the list (acl_permission_check, fs/namei.c).
-        if self._uid in {0, status.st_uid} or status.st_nlink > 1 or not status.st_mode & stat.S_IRWXG:
-            return self.may_read(status)
+        if self.owns(status) or not status.st_mode & 0o070:
+            return self.owns(status) or self._by_mode(status, right)
         try:
             packed = os.getxattr(fd, _ACL)
-        except OSError:  # it has none, or the file system knows none
-            return self.may_read(status)
-        entries = [*_ENTRY.iter_unpack(packed[4:])]
-        mask = next((rights for tag, rights, _ in entries if tag == _MASK), _READ)
-        named = [rights for tag, rights, number in entries if tag == _USER and number == self._uid]
+        except OSError as error:
+            return error.errno in _NO_LIST and self._by_mode(status, right)
+        return self._by_list([*_ENTRY.iter_unpack(packed[4:])], status, right)
+
+    def _by_mode(self, status: os.stat_result, right: int) -> bool:
+        group, others = bool(status.st_mode >> 3 & right), bool(status.st_mode & right)
+        if self._groups is None and status.st_gid != self._gid:
+            return group and others
+        return group if self._groups is None or status.st_gid in self._groups else others
+
+    def _by_list(self, entries: list[tuple[int, int, int]], status: os.stat_result, right: int) -> bool:
+        mask = next((rights for tag, rights, _ in entries if tag == _MASK), right)
+        named = [rights for tag, rights, number in entries if tag == _USER and number == self.uid]
         if named:
-            return bool(named[0] & mask & _READ)
-        if self._groups is None:
-            return all(rights & _READ for tag, rights, _ in entries if tag in {_GROUP_OBJ, _GROUP, _MASK, _OTHER})
+            return bool(named[0] & mask & right)
+        groups = self._groups if self._groups is not None else {self._gid}
         theirs = [
             rights
             for tag, rights, number in entries
-            if (tag == _GROUP_OBJ and status.st_gid in self._groups) or (tag == _GROUP and number in self._groups)
+            if (tag == _GROUP_OBJ and status.st_gid in groups) or (tag == _GROUP and number in groups)
         ]
         if theirs:
-            return any(rights & mask & _READ for rights in theirs)
-        return any(rights & _READ for tag, rights, _ in entries if tag == _OTHER)
+            return any(rights & mask & right for rights in theirs)
+        asked = _EVERYBODY if self._groups is None else {_OTHER}
+        return all(rights & right for tag, rights, _ in entries if tag in asked)

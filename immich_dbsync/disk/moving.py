@@ -186,7 +186,8 @@ def _copy(looked: Looked, target: int, new: bytes, xxh3: Xxh3 | None) -> Stat | 
     try:
         rename_at(target, temporary, target, new)
     except BaseException as error:
-        os.unlink(temporary, dir_fd=target)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=target)
         if isinstance(error, FileExistsError):
             return None
         raise
@@ -237,10 +238,12 @@ def _write_copy(fd: int, looked: Looked, target: int, temporary: bytes, xxh3: Xx
 
 def _copy_attributes(source: int, copy: int) -> None:
     """Extended attributes that a file's owner gave it, and access control lists."""
+    names: list[str] = []
     with suppress(OSError):  # the file system knows none
-        for name in os.listxattr(source):
-            if name.startswith(_XATTRS):
-                os.setxattr(copy, name, os.getxattr(source, name))
+        names = sorted(name for name in os.listxattr(source) if name.startswith(_XATTRS))  # the lists first
+    for name in names:
+        with suppress(OSError):
+            os.setxattr(copy, name, os.getxattr(source, name))
 
 
 def _remove(looked: Looked) -> bool:
@@ -256,11 +259,15 @@ def _remove(looked: Looked) -> bool:
         # RACE: the name is fresh and hidden; only its folder's owner could swap it, for a file of their own.
         try:
             os.unlink(aside, dir_fd=source)
+        except FileNotFoundError:
+            pass  # another service has come since, found it, and did that
         except OSError:
-            _move_back(source, name, source, aside)
+            if _move_back(source, name, source, aside) is not None:
+                return True  # it stays aside, and is found by the next service; the copy must stay as well
             raise
         return True
-    _move_back(source, name, source, aside)
+    if status is not None and _move_back(source, name, source, aside) is not None:
+        undo_aside(source, aside, restored)  # its place is taken by yet another: beside it
     return False
 
 

@@ -14,11 +14,21 @@ from dataclasses import dataclass
 from typing import Self
 
 from immich_dbsync.core.names import LeftAlone, valid_path
-from immich_dbsync.disk.at import GONE, is_regular, make_directory_at, open_directory_at, rename_at, stat_of, status_at
-from immich_dbsync.disk.errors import Changed, OtherDevice, QuarantineUnread, QuarantineUnsafe
+from immich_dbsync.disk.at import (
+    GONE,
+    REACHED,
+    is_regular,
+    make_directory_at,
+    open_directory_at,
+    rename_at,
+    stat_of,
+    status_at,
+)
+from immich_dbsync.disk.errors import Changed, NotTaken, OtherDevice, QuarantineUnread, QuarantineUnsafe
 from immich_dbsync.disk.held import HeldFolders
 from immich_dbsync.disk.marker import STATE, open_state
 from immich_dbsync.disk.moving import (
+    Looked,
     forget_left,
     is_aside,
     look,
@@ -136,7 +146,7 @@ class RestoreBatch:
         """
         inside, _, name = valid_path(location).rpartition(b"/")
         _, source = self._held.hold((True, inside), lambda: (inside, _open_location(self._root, location)[0]))
-        with look(self._root, source, name, location) as looked:
+        with _looked_at(self._root, source, name, location) as looked:
             if not looked.stat.same_file(expected):
                 raise Changed(location)
             folder, _, last = valid_path(path).rpartition(b"/")
@@ -149,6 +159,16 @@ class RestoreBatch:
                 raise OSError(errno.ESTALE, "the folder went away", path) from error
         self._left[inside] = location
         return RelPath(above + new), after
+
+
+def _looked_at(root: Root, source: int, name: bytes, location: bytes) -> Looked:
+    """As ``look``; PermissionError for a file that the root's owner may not read now: it may be theirs again later."""
+    try:
+        return look(root, source, name, location)
+    except Changed as error:
+        if isinstance(error.__cause__, NotTaken) and error.__cause__.reason is LeftAlone.FOREIGN_LINK:
+            raise PermissionError(errno.EACCES, "it is somebody else's, and not the owner's to read") from error
+        raise
 
 
 def purge(root: Root, location: bytes, expected: Stat) -> None:
@@ -188,8 +208,20 @@ def entries(root: Root, left_behind: list[RelPath] | None = None) -> Iterator[tu
         left_behind += walk.left_behind
     if walk.errors:
         raise QuarantineUnread(*walk.errors[0])
-    if walk.left_alone[LeftAlone.NOT_REGULAR]:  # a link in place of a folder: behind it may be what is missing
-        raise QuarantineUnread(QUARANTINE, OSError(errno.ELOOP, "there is a link, or something else that is no file"))
+    _require_days(root)
+
+
+def _require_days(root: Root) -> None:
+    """Raise QuarantineUnread for a link, or the like, in place of a day's folder: behind it may be what is missing."""
+    fd = root.open_directory(_TOP)
+    try:
+        with os.scandir(fd) as days:
+            for day in days:
+                if _DAY.fullmatch(day.name) and not day.is_dir(follow_symlinks=False):
+                    place = QUARANTINE + b"/" + os.fsencode(day.name)
+                    raise QuarantineUnread(place, OSError(errno.ENOTDIR, "it is no folder"))
+    finally:
+        os.close(fd)
 
 
 def undo_left(root: Root, path: RelPath, *, arrived: bool = False) -> RelPath | None:
@@ -214,13 +246,19 @@ def undo_left(root: Root, path: RelPath, *, arrived: bool = False) -> RelPath | 
 
 def lies(root: Root, location: bytes) -> bool:
     """Whether anything is at this location in quarantine; QuarantineUnread where that can't be told."""
-    folder, _, name = valid_path(location).rpartition(b"/")
+    names = valid_path(location).split(b"/")
     try:
-        parent = root.reach_directory(_TOP + b"/" + folder if folder else _TOP)
+        fd = root.reach_directory(_TOP)
         try:
-            os.stat(name, dir_fd=parent, follow_symlinks=False)
+            for folder in names[:-1]:
+                if is_regular(os.stat(folder, dir_fd=fd, follow_symlinks=False)):
+                    return False
+                child = open_directory_at(fd, folder, root.device, REACHED)
+                os.close(fd)
+                fd = child
+            os.stat(names[-1], dir_fd=fd, follow_symlinks=False)
         finally:
-            os.close(parent)
+            os.close(fd)
     except FileNotFoundError:
         return False
     except OSError as error:  # a link or a mount in place of a folder, too: behind it may be all that is missing

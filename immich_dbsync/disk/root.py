@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from immich_dbsync.core.names import LeftAlone, valid_path
-from immich_dbsync.disk.access import Reader
+from immich_dbsync.disk.access import READ, SEARCH, Reader
 from immich_dbsync.disk.at import (
     DIRECTORY,
     GONE,
@@ -46,7 +46,7 @@ class Root:
             raise RootUnusable(_advice(path, error)) from error
         status = os.fstat(self.fd)
         self.device, self.inode, self.status = status.st_dev, status.st_ino, status
-        self.owner = Reader(status.st_uid)
+        self.owner = Reader(status.st_uid, status.st_gid)
 
     def __enter__(self) -> Self:
         return self
@@ -119,12 +119,44 @@ class Root:
         try:
             status = os.fstat(fd)
             self.check(status, path)
-            if not self.owner.may_read_open(fd, status):
+            if not self.owner.owns(status):
+                os.close(fd)
+                fd = -1
+                fd, status = self._open_foreign(path)
+        except BaseException:
+            if fd >= 0:
+                os.close(fd)
+            raise
+        return fd, stat_of(status)
+
+    def _open_foreign(self, path: RelPath) -> tuple[int, os.stat_result]:
+        """Open somebody else's file, as far as the root's owner may do so: each folder on the way is asked as well.
+
+        From one open folder to the next, so that what was asked is what leads there. Errors as ``open_file``.
+        """
+        *folders, name = path.split(b"/")
+        parent = os.open(b".", DIRECTORY, dir_fd=self.fd)
+        try:
+            for folder in folders:
+                child = open_directory_at(parent, folder, self.device)
+                os.close(parent)
+                parent = child
+                if not self.owner.may(SEARCH, parent, os.fstat(parent)):
+                    raise NotTaken(path, LeftAlone.FOREIGN_LINK)
+            fd = _open_reading(parent, name, path)
+        except OSError as error:  # it was exchanged since
+            raise _gone_or(error, path) from error
+        finally:
+            os.close(parent)
+        try:
+            status = os.fstat(fd)
+            self.check(status, path)
+            if not self.owner.may(READ, fd, status):
                 raise NotTaken(path, LeftAlone.FOREIGN_LINK)  # noqa: TRY301  # the descriptor is closed below
         except BaseException:
             os.close(fd)
             raise
-        return fd, stat_of(status)
+        return fd, status
 
     def check(self, status: os.stat_result, path: bytes) -> None:
         """Raise NotTaken unless this is an ordinary file of this root's device and no link to a stranger's file."""

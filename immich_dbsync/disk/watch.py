@@ -11,7 +11,7 @@ watchfiles does the watching, kept on a short lead:
 - It drops queue overflows in silence, so a burst asks for a rescan.
 
 The kernel's watches are one supply for all roots, and taking a list of folders stops the whole process: a root with
-more folders than its share is polled, so that nobody's folders cost anybody else their watch.
+more folders than its share is polled, so that one alone does not cost all others their watch.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ _T = TypeVar("_T")
 class WatchLimit(DbsyncError):
     """The kernel allows no more watches; folders are looked at every minute instead."""
 
-    def __init__(self, path: object, wanted: int) -> None:
+    def __init__(self, path: object, wanted: object) -> None:
         super().__init__(
             f"{str(path)!r} has {wanted} folders, more than the kernel lets us watch, so changes are seen late: "
             "as root run `sysctl -w fs.inotify.max_user_watches=1048576 fs.inotify.max_user_instances=1024 | tee "
@@ -257,12 +257,17 @@ class Watch:
             self._root = found
         self._base = f"/proc/self/fd/{self._root.fd}"
         try:
-            found_folders = _some(folders(self._root), _share())
+            return self._watch_all()
         except _TooMany:
-            few = _share() < _MOST_FOLDERS
-            self.mode = WatchMode.POLLING
-            self.trouble = WatchLimit(self._root.path, _share()) if few else FolderLimit(self._root.path)
+            self._end()
+            few, self.mode = _share() < _MOST_FOLDERS, WatchMode.POLLING
+            known = f"more than {_share()}"
+            self.trouble = WatchLimit(self._root.path, known) if few else FolderLimit(self._root.path)
             return False
+
+    def _watch_all(self) -> bool:
+        """As ``_open``, of a root that is there; raises _TooMany."""
+        found_folders = _some(folders(self._root), _share())
         self._watched = {path for path, watchable in found_folders.items() if watchable}
         self._unwatchable = Unwatchable()
         self._unwatchable.add(found_folders.keys() - self._watched)
@@ -299,8 +304,8 @@ class Watch:
             for change, path in seen:
                 if change == Change.added:
                     self._new |= _some(folders(self._root, os.fsencode(path)), _share())
-            if len(self._watched) + len(self._new) > _share():
-                raise _TooMany
+            if self._new:  # all of them together, those that were watched before as well
+                _some(((path, True) for paths in (self._watched, self._new) for path in paths), _share())
         if rescan:
             return Hints(rescan=True)
         return Hints(frozenset(paths)) if paths else None

@@ -40,6 +40,7 @@ DEVICE_ID = "immich-dbsync"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _QUOTA = "quota has been exceeded"
 _STALLED_S = 300.0  # for which a server may take nothing of what is sent; aiohttp's own time begins when all is sent
+_SLOWEST = 8192  # bytes a second; a server that takes them so slowly is waited for
 # Connecting is quick or fails; an answer may wait for a large body to be stored.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
 PROMPT = aiohttp.ClientTimeout(total=10)
@@ -139,7 +140,7 @@ class Server:
             before, left = head, upload.size
             try:
                 async for chunk in body:
-                    progress.reschedule(loop.time() + _STALLED_S)
+                    progress.reschedule(loop.time() + _STALLED_S + len(before + chunk) / _SLOWEST)
                     left -= len(chunk)
                     yield b"".join((before, chunk, b"" if left else tail))
                     before = b""

@@ -72,7 +72,7 @@ async def enrol(
     """Have a user's folder, their API key and the service in order; what is so already stays.
 
     ``given`` is a key made in Immich, else one is made in the database. Raises NoSuchUser, SettingsError, RootUnusable,
-    KeyRefused, ServerUnreachable, DatabaseRightMissing; then neither a key nor a folder is left behind.
+    KeyRefused, ServerUnreachable, DatabaseRightMissing; before the key is good neither it nor a folder is left behind.
     """
     library = Library(connection)
     owner = find_owner(await library.all_owners(), user)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -160,7 +161,8 @@ async def connect(url: str, application_name: str, **settings: str) -> "asyncpg.
 
 def reason(error: BaseException) -> str:
     """What an error says, in one line without a full stop; the system's words where a system call failed."""
-    if isinstance(error, OSError) and error.errno is not None:
+    # An error of TLS is an OSError as well, whose number is another thing.
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ssl.SSLError):
         return os.strerror(error.errno) if error.errno > 0 else error.strerror or str(error)
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 

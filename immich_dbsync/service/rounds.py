@@ -269,7 +269,7 @@ class Rounds:
                     batch = []
                     await _room(sync)
         await judged.wait()
-        if tally.left_behind:
+        if tally.left_behind and await sync.parts.observer.health() is Health.OK:
             batch += await undo(sync.owner, sync.root, sync.store, tally.left_behind)
         sync.hint(batch)
         await _room(sync)

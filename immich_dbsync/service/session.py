@@ -46,6 +46,7 @@ from immich_dbsync.wording import counted
 log = structlog.get_logger()
 
 _ROOT_RETRY_S = 10.0  # until a missing root is looked for again
+_WELL_S = 60.0  # a sync that went on for so long went well for a while: what ends it is told again
 _STANDBY_S = 2.0  # until another try to become the service of an owner whom another instance has
 _DATABASE = (ConnectionLost, DatabaseUnreachable, asyncpg.PostgresError, asyncpg.InterfaceError, *LOST)
 """What ends the session for all owners; whatever else happens in one owner's sync is theirs alone."""
@@ -209,6 +210,7 @@ class Session:
         path = self._settings.require_sync_root() / str(owner)
         told: str | None = None
         while True:
+            began = time.monotonic()
             reason, mine = await self._sync_until_it_fails(account, path)
             if over.is_set():
                 return
@@ -218,8 +220,8 @@ class Session:
                 self._elsewhere.discard(owner)
             else:
                 self._elsewhere.add(owner)
-            if mine:
-                told = None  # it went well for a while
+            if mine and time.monotonic() - began > _WELL_S:
+                told = None
             if not reason:
                 reason = "another instance syncs this owner"
                 if reason != told:
@@ -312,6 +314,7 @@ class Session:
             )
         )
         log.info("owner.started", owner=str(owner), email=account.owner.email, path=str(root.path))
+        await sync.dispatch.sweep_once()  # what is wrong with the quarantine stays told meanwhile
         await self._store.end_problems(owner)
         await sync.guard.remember(self._store)
         rounds = Rounds(sync, scan_interval=self._settings.scan_interval)

@@ -6,7 +6,7 @@ that is missing is judged.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import structlog
@@ -15,6 +15,7 @@ from immich_dbsync.core.names import NameRules
 from immich_dbsync.disk.errors import ChangedWhileRead, NotTaken
 from immich_dbsync.disk.hashing import hash_file
 from immich_dbsync.disk.marker import STATE
+from immich_dbsync.disk.moving import is_aside
 from immich_dbsync.disk.quarantine import QUARANTINE, QuarantineBatch, entries, lies, undo_left
 from immich_dbsync.disk.root import Root
 from immich_dbsync.disk.sidecars import candidates
@@ -138,13 +139,30 @@ async def _hashed(root: Root, path: RelPath) -> Content | None:
 async def undo(owner: OwnerId, root: Root, store: Store, left: Sequence[RelPath]) -> list[RelPath]:
     """Undo what a killed process left in the folder in the middle of moves; returns the paths that have files again.
 
-    An original whose copy arrived in quarantine is gone from the folder, as was wanted: it is not to come back.
+    An original whose copy lies in quarantine is gone from the folder, as was wanted: it is not to come back. Only for a
+    root that is well.
     """
-    arrived = {entry.content for entry in await store.all_entries(owner)}
+    entries_of: dict[int, list[Entry]] = {}
+    for entry in await store.all_entries(owner):
+        entries_of.setdefault(entry.stat.size, []).append(entry)
     back = []
     for path in left:
-        if (content := await _hashed(root, path)) is None:
-            continue
-        new = await asyncio.to_thread(undo_left, root, path, arrived=content in arrived)
+        arrived = False
+        if is_aside(path.rpartition(b"/")[2]):
+            arrived = await _lies_in_quarantine(root, path, entries_of)
+        new = await asyncio.to_thread(undo_left, root, path, arrived=arrived)
         back += [new] if new is not None else []
     return back
+
+
+async def _lies_in_quarantine(root: Root, path: RelPath, entries_of: Mapping[int, Sequence[Entry]]) -> bool:
+    """Whether what this file holds is in quarantine as well, by the table and on disk. ``entries_of``: by size."""
+    try:
+        stat = await asyncio.to_thread(root.stat, path)
+    except OSError:
+        return False
+    if stat is None or stat.size not in entries_of:  # nothing large is read that can't be there
+        return False
+    content = await _hashed(root, path)
+    same = [entry.location for entry in entries_of[stat.size] if entry.content == content]
+    return await asyncio.to_thread(lambda: any(lies(root, location) for location in same))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from immich_dbsync.core.names import LeftAlone
-from immich_dbsync.disk.access import Reader
+from immich_dbsync.disk.access import READ, Reader
 from immich_dbsync.disk.errors import NotTaken
 from immich_dbsync.disk.root import Root
 from immich_dbsync.model import RelPath
@@ -96,10 +96,10 @@ def test_of_a_known_owner_it_is_what_the_kernel_says(folder: Path) -> None:
     files = files_of_all_kinds(folder)
     said = readable_by_mallory(files)
     assert len({*said}) == 2
-    reader = Reader(MALLORY)
+    reader = Reader(MALLORY, PHOTOS)
     for file, allowed in zip(files, said, strict=True):
         fd = os.open(file, os.O_RDONLY)
-        assert reader.may_read_open(fd, os.fstat(fd)) is allowed, file.name
+        assert reader.may(READ, fd, os.fstat(fd)) is allowed, file.name
         os.close(fd)
 
 
@@ -127,6 +127,45 @@ def test_what_they_may_not_read_is_not_opened(folder: Path) -> None:
             if not allowed:
                 with pytest.raises(NotTaken):
                     root.open_file(RelPath(file.name.encode()))
+
+
+@pytest.mark.parametrize("known_to_the_system", [True, False])
+async def test_what_lies_in_a_folder_that_the_owner_may_not_enter_is_not_uploaded(
+    sync: Harness, request: pytest.FixtureRequest, *, known_to_the_system: bool
+) -> None:
+    """A folder may be moved with another one that is in it, and whose files have ordinary modes."""
+    if known_to_the_system:
+        request.getfixturevalue("known")
+    for above in (sync.folder, *list(sync.folder.parents)[:4]):
+        above.chmod(0o755)
+    os.chown(sync.folder, MALLORY, OWN)
+    shared = sync.folder.parent / "shared"
+    private = shared / "album" / "private"
+    private.mkdir(parents=True)
+    for place, mode in ((shared, 0o770), (shared / "album", 0o770), (private, 0o700)):
+        os.chown(place, ADA, PHOTOS)
+        place.chmod(mode)
+    for place, number in ((private, 1), (shared / "album", 2)):
+        file = place / f"{number}.png"
+        file.write_bytes(picture(number))
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        os.chown(file, ADA, ADA)
+        file.chmod(0o644)
+    if (pid := os.fork()) == 0:
+        try:
+            os.setgroups([OWN, PHOTOS])
+            os.setgid(OWN)
+            os.setuid(MALLORY)
+            (shared / "album").rename(sync.folder / "album")
+        finally:
+            os._exit(0)
+    await asyncio.to_thread(os.waitpid, pid, 0)
+    assert sync.files().keys() == {"album/2.png", "album/private/1.png"}
+    await sync.start()
+    await sync.idle()
+    assert await sync.status(picture(1)) is None
+    # Where nobody knows her groups, she is not taken to be in that of the album either.
+    assert await sync.status(picture(2)) == ("active" if known_to_the_system else None)
 
 
 async def test_a_file_that_the_owner_moved_out_of_a_shared_folder_and_may_not_read_is_not_uploaded(

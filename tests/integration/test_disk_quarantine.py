@@ -17,7 +17,7 @@ from immich_dbsync.disk import moving
 from immich_dbsync.disk.at import rename_at
 from immich_dbsync.disk.errors import Changed, QuarantineUnread, QuarantineUnsafe
 from immich_dbsync.disk.hashing import BLOCK, hash_file
-from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, RestoreBatch, entries, purge, undo_left
+from immich_dbsync.disk.quarantine import QuarantineBatch, Quarantined, RestoreBatch, entries, lies, purge, undo_left
 from immich_dbsync.disk.root import Root
 from immich_dbsync.disk.walk import Walk
 from immich_dbsync.model import RelPath, Stat, Xxh3
@@ -583,17 +583,66 @@ def test_only_files_in_a_days_folder_are_entries(root: Root) -> None:
 
 
 @pytest.mark.parametrize("planted", ["link", "fifo"])
-def test_behind_what_is_no_file_may_be_what_is_missing(root: Root, planted: str) -> None:
-    quarantine(root, FILE, *known(root), DAY)
-    place = root.path / ".immich-dbsync/quarantine" / DAY / "planted.jpg"
+@pytest.mark.parametrize("place", [f"{DAY}/planted.jpg", "2024-05-07"])
+def test_behind_what_is_no_folder_may_be_what_is_missing(root: Root, planted: str, place: str) -> None:
+    """Not so where a file may lie: a swap that was undone too late can leave anything there."""
+    taken = quarantine(root, FILE, *known(root), DAY)
     if planted == "link":
-        place.symlink_to("/etc/hostname")
+        (root.path / ".immich-dbsync/quarantine" / place).symlink_to("/etc")
     else:
-        os.mkfifo(place)
+        os.mkfifo(root.path / ".immich-dbsync/quarantine" / place)
     found = entries(root)
     assert next(found)[1] == b"a/x.jpg"
-    with pytest.raises(QuarantineUnread, match="a link, or something else"):
-        next(found)
+    if place == "2024-05-07":
+        with pytest.raises(QuarantineUnread, match="it is no folder"):
+            next(found)
+    else:
+        assert [*found] == []
+        assert lies(root, taken.location)
+        if planted == "link":
+            with pytest.raises(QuarantineUnread, match=r"planted\.jpg/hostname"):
+                lies(root, f"{place}/hostname".encode())
+
+
+def test_a_file_in_place_of_a_folder_says_that_what_was_in_it_is_gone(root: Root) -> None:
+    put(root.path / "x.jpg/1.jpg")
+    inside = RelPath(b"x.jpg/1.jpg")
+    taken = quarantine(root, inside, *known(root, inside), DAY)
+    shutil.rmtree(root.path / ".immich-dbsync/quarantine" / DAY)
+    (root.path / "x.jpg").rmdir()
+    put(root.path / "x.jpg")
+    quarantine(root, RelPath(b"x.jpg"), *known(root, RelPath(b"x.jpg")), DAY)
+    assert not lies(root, taken.location)
+    assert not lies(root, b"2024-05-08/a.jpg")
+
+
+def test_a_file_that_its_owner_may_not_read_now_is_not_given_up(root: Root) -> None:
+    os.chown(root.path, STRANGER, STRANGER)
+    with Root(root.path) as theirs:
+        taken = quarantine(theirs, FILE, *known(theirs), DAY)
+        place = root.path / ".immich-dbsync/quarantine" / os.fsdecode(taken.location)
+        place.chmod(0o600)  # it is root's
+        with pytest.raises(PermissionError):
+            put_back(theirs, taken.location, FILE, taken.stat)
+        place.chmod(0o644)
+        put_back(theirs, taken.location, FILE, taken.stat)
+
+
+@pytest.mark.usefixtures("no_rename")
+def test_an_original_that_another_service_took_away_meanwhile_leaves_its_copy(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one stood still in the middle of a move, and its lock went to another."""
+    unlink = os.unlink
+
+    def late(name: bytes, *, dir_fd: int) -> None:
+        if name.startswith(b".immich-dbsync-aside-"):
+            unlink(name, dir_fd=dir_fd)
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", late)
+    taken = quarantine(root, FILE, *known(root), DAY)
+    assert there(root, taken.location) == b"picture"
 
 
 @pytest.mark.parametrize("day", ["", "today", "2024-5-6", "../../..", "2024-05-06/a"])

@@ -441,16 +441,23 @@ SERVICE = (
     Mutant(
         "disk.quarantine",
         "a link in quarantine may hide what is missing",
-        "if walk.left_alone[LeftAlone.NOT_REGULAR]:",
+        "if _DAY.fullmatch(day.name) and not day.is_dir(follow_symlinks=False):",
         "if False:",
         _service("test_quarantine_unread", "3.1.0", "link"),
     ),
     Mutant(
         "disk.root",
         "what the folder's owner may not read is not read for them",
-        "if not self.owner.may_read_open(fd, status):",
+        "if not self.owner.may(READ, fd, status):",
         "if False:",
         ("tests/integration/test_disk_access.py",),
+    ),
+    Mutant(
+        "disk.root",
+        "what lies in a folder that its owner may not enter is not read for them",
+        "if not self.owner.may(SEARCH, parent, os.fstat(parent)):",
+        "if False:",
+        ("tests/integration/test_disk_access.py", "-k", "enter"),
     ),
 )
 """Those of the service; they need PostgreSQL and a folder."""
