@@ -1,6 +1,7 @@
 """``immich-dbsync doctor``: what is wrong, why it matters, and how to mend it."""
 
 import sys
+from contextlib import aclosing
 from dataclasses import asdict
 
 import typer
@@ -50,12 +51,13 @@ async def _examined(*, quiet: bool) -> list[Finding]:
     line = progress.Line("looking")
     try:
         line.tell("looking")
-        async for finding in examine(load_settings):
-            findings.append(finding)
-            if not quiet:
-                line.hide()
-                _print(finding, console)
-            line.tell(f"{counted(len(findings), 'check')} done")
+        async with aclosing(examine(load_settings)) as found:  # closed at once where nobody reads on
+            async for finding in found:
+                findings.append(finding)
+                if not quiet:
+                    line.hide()
+                    _print(finding, console)
+                line.tell(f"{counted(len(findings), 'check')} done")
     finally:
         line.hide()
     return findings

@@ -87,7 +87,7 @@ def show(
         ]
         print_table(("time", "user", "done", "path", "why"), rows)
         if not rows:
-            typer.echo("Nothing was done yet, or not since then.", err=True)
+            typer.echo("Nothing was done since then." if since else "Nothing was done yet.", err=True)
 
 
 async def _lines(

@@ -110,9 +110,10 @@ def _decide(number: int, decision: Decision, *, yes: bool, as_json: bool) -> Non
         if hold.decision is not Decision.WAITING:
             raise NoSuchHold(f"Hold {number} was {hold.decision.value} before.")
         _print(hold, files, emails, err=True)  # to whoever is asked; not into the output that a program reads
+        kept = "asset" if hold.direction is Direction.FOLDER else "file"  # the other is gone already
         question = {
             Decision.APPROVED: f"Carry out these deletions: {counted(hold.files, 'file')}?",
-            Decision.REJECTED: f"Keep both, here and in Immich: {counted(hold.files, 'file')}?",
+            Decision.REJECTED: f"Keep what is left of them: {counted(hold.files, kept)}?",
         }[decision]
         confirm(question, yes=yes)
         decided_at = run_async(_note(settings, number, decision))

@@ -187,8 +187,13 @@ def purge(
             if held := 0 if numbers else len(files) - len(safe):
                 said = f"{counted(held, 'older file stays', 'older files stay')}: Immich has not deleted them for good."
                 typer.echo(said, err=True)
-        if kept:
-            _complain(kept, "stays: its asset is in Immich; delete it there first")
+        for status in dict.fromkeys(file.kept.status for file in kept):
+            todo = (
+                "is in Immich's trash; empty that first"
+                if status == "trashed"
+                else "is in Immich; delete it there first"
+            )
+            _complain([file for file in kept if file.kept.status == status], f"stays: its asset {todo}")
         if left := _rest(safe, done):
             _complain(left, "stays: nothing says that Immich deleted its asset, or it could not be deleted")
 

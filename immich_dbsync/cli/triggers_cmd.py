@@ -8,10 +8,10 @@ import typer
 
 from immich_dbsync.cli.common import AsJson, Yes, confirm, console_errors, load_settings, print_json, run_async
 from immich_dbsync.errors import DatabaseBusy, TriggersDiffer
-from immich_dbsync.service.listener import connect, lock_key
+from immich_dbsync.service.listener import APPLICATION, connect, lock_key
 from immich_dbsync.store import install as store
 from immich_dbsync.store.install import Report
-from immich_dbsync.store.state import held_locks, owner_states, totals
+from immich_dbsync.store.state import held_locks, listening, owner_states, totals
 from immich_dbsync.wording import counted
 
 app = typer.Typer(
@@ -103,12 +103,12 @@ def _to_be_removed(known: dict[str, int] | None, *, purge: bool) -> Iterator[str
     """What is about to be done, to whoever is asked; not into the output that a program reads."""
     if known is None:
         return
-    yield "The triggers on Immich's tables are dropped: deletions there are noted no more."
+    yield "The triggers on Immich's tables will be dropped: deletions there will be noted no more."
     history = counted(known["history"], "line of history", "lines of history")
     counts = f"{counted(known['records'], 'record')}, {history}"
     kept = f"{counted(known['quarantined'], 'file')} in quarantine"
     if purge:
-        yield f"Every schema of ours is dropped, with {counts}. A later install begins with first sight."
+        yield f"Every schema of ours will be dropped, with {counts}. A later install begins with first sight."
         yield f"What stays: all files; {kept} can only be moved back by hand then."
     else:
         yield f"What stays: {counts}, {kept}."
@@ -136,7 +136,8 @@ async def _look(url: str) -> dict[str, int] | None:
     connection = await connect(url, "immich-dbsync triggers")
     try:
         owners = [state.owner for state in await owner_states(connection)]
-        if await held_locks(connection, [lock_key(owner) for owner in owners]):
+        serving = await held_locks(connection, [lock_key(owner) for owner in owners])
+        if serving or await listening(connection, APPLICATION):  # also one whose users are all paused or gone
             raise DatabaseBusy(
                 "A service is running on this database and would install all of it again: stop it first."
             )

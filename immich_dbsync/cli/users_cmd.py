@@ -167,10 +167,10 @@ def _print_leaving(found: Leaving, *, delete_key: bool) -> None:
     are = "is" if found.synced == 1 else "are"
     lines = [f"{counted(found.synced, 'file')} of {found.owner.email} {are} synced now; files and assets stay."]
     if found.keys:
-        lines.append(f"Taken out of the file: {counted(len(found.keys), 'API key')}.")
-    lines.append("Forgotten: which file is which asset, and holds. A later `users add` begins with first sight.")
+        lines.append(f"To be taken out of the file: {counted(len(found.keys), 'API key')}.")
+    lines.append("To be forgotten: which file is which asset, and holds. A later `users add` begins with first sight.")
     if delete_key:
-        lines.append(f"Deleted in Immich: {counted(found.made, 'API key')} made by `users add`.")
+        lines.append(f"To be deleted in Immich: {counted(found.made, 'API key')} made by `users add`.")
     for line in lines:
         typer.echo(line, err=True)
 

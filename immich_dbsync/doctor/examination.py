@@ -1,6 +1,6 @@
 """All checks in their order: what others depend on comes first, and what can't be looked at yet is left out."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -40,7 +40,7 @@ class _Examined:
     keys: tuple[str, ...] | None
 
 
-async def examine(load: Callable[[], Settings]) -> AsyncIterator[Finding]:
+async def examine(load: Callable[[], Settings]) -> AsyncGenerator[Finding, None]:
     """Every finding, as soon as it is known; ``load`` reads the settings. Changes nothing.
 
     Wherever checks are left out, something was found wrong before: what was not looked at is never all right.

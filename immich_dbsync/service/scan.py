@@ -52,6 +52,8 @@ async def differences(
 
     A path whose file can't be looked at, or lies below a folder that can't be read, is not among them.
     """
+    if prefix:  # whoever asks for one path looks at it anyway
+        tally.files += await asyncio.to_thread(_is_file, root, names, RelPath(prefix))
     walk = Walk(root, names, prefix)
     # "0" follows "/" in ASCII: what lies below a folder begins with its name and a slash, and ends before the zero.
     after, end = (prefix + b"/", prefix + b"0") if prefix else (b"", None)
@@ -72,6 +74,13 @@ async def differences(
         walk.close()
     tally.unreadable = len(walk.unreadable)
     tally.left_alone, tally.left_behind = walk.left_alone, walk.left_behind
+
+
+def _is_file(root: Root, names: NameRules, path: RelPath) -> bool:
+    try:
+        return names.file(path) is None and root.stat(path) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def _take(walk: Walk) -> _Page:

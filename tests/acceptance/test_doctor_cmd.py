@@ -4,6 +4,7 @@ import asyncio
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,20 @@ async def test_a_share_of_syncthing_that_only_receives_is_found(stage: Stage) ->
     assert found["Syncthing"]["found"] == (
         f"folder 'Phone' ({stage.folder}/Camera) only receives, so no deletion in Immich reaches the phone"
     )
+
+
+async def test_where_its_reader_leaves_in_the_middle_it_says_nothing_more(stage: Stage) -> None:
+    env = await set_up(stage)
+    for lines in (3, 6, 9):
+        ended = await asyncio.to_thread(
+            subprocess.run,
+            ["bash", "-c", f'{sys.executable} -m immich_dbsync doctor | head -{lines} >&2; exit "${{PIPESTATUS[0]}}"'],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode in {0, 12, 141}, ended
+        assert "Traceback" not in ended.stderr
+        assert "Unclosed" not in ended.stderr
+        assert "destroyed" not in ended.stderr

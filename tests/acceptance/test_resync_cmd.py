@@ -338,3 +338,15 @@ async def test_a_folder_that_is_missing_keeps_nobody_else_from_being_compared(tw
         assert (left["user"], str(missing) in left["why"]) == (BOB, True)
     assert await status_of(two, b"later") == "active"
     assert str(missing) in (await command("resync", "--user", BOB, env=env)).complaint(10)
+
+
+async def test_of_one_file_one_is_compared(stage: Stage) -> None:
+    put(stage.folder, "Camera/a.jpg", b"a")
+    env = stage.environment()
+    assert (await command("resync", env=env)).code == 0
+    for path in ("Camera/a.jpg", str(stage.folder / "Camera" / "a.jpg"), "Camera"):
+        ended = await command("resync", "--path", path, env=env)
+        assert ended.err == "1 file compared: all was as it should be.\n", path
+    put(stage.folder, "Camera/b.jpg", b"b")
+    ended = await command("resync", "--dry-run", "--path", "Camera/b.jpg", env=env)
+    assert ended.err == "1 file compared: 1 to upload. Nothing was changed.\n"

@@ -45,7 +45,7 @@ def test_install_verify_and_remove_in_plain_words(env: dict[str, str]) -> None:
 
     ended = execute("triggers", "remove", "--purge", "--yes", env=env)
     assert ended.code == 0
-    assert "Every schema of ours is dropped, with 0 records, 0 lines of history." in ended.err
+    assert "Every schema of ours will be dropped, with 0 records, 0 lines of history." in ended.err
     assert ended.out.splitlines() == ["Removed:", *ended.out.splitlines()[1:]]
     assert "schema immich_dbsync_v1" in ended.out
 
@@ -57,7 +57,7 @@ def test_install_verify_and_remove_in_plain_words(env: dict[str, str]) -> None:
 
 def test_remove_shows_first_what_it_does_and_asks(env: dict[str, str]) -> None:
     execute("triggers", "install", env=env)
-    for words, sentence in (([], "What stays: 0 records"), (["--purge"], "Every schema of ours is dropped")):
+    for words, sentence in (([], "What stays: 0 records"), (["--purge"], "Every schema of ours will be dropped")):
         ended = execute("triggers", "remove", *words, env=env)
         assert ended.code == 14
         assert sentence in ended.err

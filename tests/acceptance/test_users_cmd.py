@@ -130,6 +130,10 @@ async def test_a_service_that_runs_begins_and_ends_without_a_restart(stage: Stag
 
         ended = await command("users", "pause", BOB, env=env)
         assert ended.out.splitlines() == [f"{BOB} is paused.", "The service has stopped syncing it."]
+        # Also while it syncs nobody it would make its schema again.
+        await command("users", "pause", ADA, env=env)
+        assert "A service is running" in (await command("triggers", "remove", "--purge", "--yes", env=env)).complaint(8)
+        await command("users", "resume", ADA, env=env)
         put(his, "paused.jpg", b"paused")
         put(stage.folder, "a.jpg", b"a")
         await becomes(stage, "a.jpg", "active")
@@ -435,7 +439,7 @@ async def test_remove_shows_first_what_it_does_and_asks(stage: Stage) -> None:
     assert ended.code == 14
     assert ended.out == ""
     assert "0 files of ada@example.org are synced now; files and assets stay." in ended.err
-    assert "Deleted in Immich: 1 API key made by `users add`." in ended.err
+    assert "To be deleted in Immich: 1 API key made by `users add`." in ended.err
     assert ended.err.splitlines()[-1] == (
         "immich-dbsync: Nobody can be asked here: add --yes if you are sure. Nothing was changed."
     )
