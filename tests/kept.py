@@ -72,6 +72,7 @@ class _LentConnection(_Lent):
             assert not self._kept.is_in_transaction()
             self._kept._termination_listeners.clear()
             await self._kept.reset(timeout=1)  # of locks and LISTEN, too
+            await self._kept.execute("set application_name = 'kept'")  # by its name a service is known to run
             self._idle.append(self._kept)
         except Exception:  # noqa: BLE001  # whatever it is, nobody can go on with it
             self._kept.terminate()
@@ -113,6 +114,7 @@ def lending() -> Iterator[None]:
             _LentConnection, url, "listener", lambda: listener.connect(url, listener.APPLICATION, **settings)
         )
         try:
+            await connection.execute(f"set application_name = '{listener.APPLICATION}'")
             made = Listener(connection, heartbeat)
             await made.start()
             yield made
