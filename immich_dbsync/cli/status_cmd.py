@@ -34,8 +34,8 @@ def status(
             watch(settings)
             return
         url = settings.require_database_url()
-        report = install.verify(url)
         lines, problems = run_async(look(settings))
+        report = install.verify(url)
         problems += [f"{d}. Mend it with: immich-dbsync triggers install" for d in report.differences]
         if as_json:
             _print_json(lines, problems)

@@ -92,7 +92,7 @@ async def test_nothing_was_done(stage: Stage) -> None:
     for words in (["--user", "bob@example.org"], ["--since", "9999-01-01"]):
         ended = await told(stage, *words)
         assert (ended.code, ended.out) == (0, "")
-        assert "Nothing was done yet" in ended.err
+        assert ended.err == ("Nothing was done since then.\n" if "--since" in words else "Nothing was done yet.\n")
     assert "nothing of 'elsewhere.png'" in (await told(stage, "elsewhere.png")).complaint(13)
     assert "Did you mean Camera/a.png?" in (await told(stage, "Camra/a.png")).complaint(13)
 
