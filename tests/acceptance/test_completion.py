@@ -40,24 +40,29 @@ def asked(words: str, *, env: dict[str, str]) -> list[str]:
     return ended.out.split()
 
 
-async def offered(stage: Stage, words: str) -> list[str]:
-    return await asyncio.to_thread(asked, f"immich-dbsync {words}", env=stage.environment())
+async def offers(stage: Stage, words: str, wanted: list[str]) -> None:
+    """Return when this is offered; on a busy machine the database may not have answered in time at first."""
+
+    async def check() -> bool:
+        return await asyncio.to_thread(asked, f"immich-dbsync {words}", env=stage.environment()) == wanted
+
+    await until(check, seconds=20)
 
 
 async def test_users(stage: Stage) -> None:
-    assert await offered(stage, "users add ") == [ADA, BOB, EVE]
-    assert await offered(stage, "users add b") == [BOB]
+    await offers(stage, "users add ", [ADA, BOB, EVE])
+    await offers(stage, "users add b", [BOB])
     # Before anything is installed those with a key are known, and nobody is paused.
-    assert await offered(stage, "users remove ") == [ADA, BOB]
-    assert await offered(stage, "users resume ") == []
+    await offers(stage, "users remove ", [ADA, BOB])
+    await offers(stage, "users resume ", [])
     assert (await command("triggers", "install", env=stage.environment())).code == 0
     assert (await command("users", "pause", BOB, env=stage.environment())).code == 0
-    assert await offered(stage, "users pause ") == [ADA]
-    assert await offered(stage, "users resume ") == [BOB]
+    await offers(stage, "users pause ", [ADA])
+    await offers(stage, "users resume ", [BOB])
     for line in ("users remove ", "resync --user ", "resync --dry-run --user "):
-        assert await offered(stage, line) == [ADA, BOB]
+        await offers(stage, line, [ADA, BOB])
     for line in ("history --user ", "quarantine list --user "):
-        assert await offered(stage, line) == [ADA, BOB, EVE]
+        await offers(stage, line, [ADA, BOB, EVE])
 
 
 async def test_numbers(stage: Stage) -> None:
@@ -76,7 +81,7 @@ async def test_numbers(stage: Stage) -> None:
             return bool(
                 await stage.connection.fetchval(
                     "select (select count(*) from immich_dbsync_v1.quarantine) = 1"
-                    " and (select count(*) from immich_dbsync_v1.holds) = 1"
+                    " and (select count(*) from immich_dbsync_v1.records where hold_id is not null) = 1"
                 )
             )
 
@@ -84,14 +89,14 @@ async def test_numbers(stage: Stage) -> None:
     hold = str(await stage.connection.fetchval("select id from immich_dbsync_v1.holds"))
     file = str(await stage.connection.fetchval("select id from immich_dbsync_v1.quarantine"))
     for verb in ("show", "approve", "reject"):
-        assert await offered(stage, f"holds {verb} ") == [hold]
-    assert await offered(stage, "quarantine restore ") == [file]
-    assert await offered(stage, "quarantine purge ") == []  # its asset is only in the trash
+        await offers(stage, f"holds {verb} ", [hold])
+    await offers(stage, "quarantine restore ", [file])
+    await offers(stage, "quarantine purge ", [])  # its asset is only in the trash
     await stage.connection.execute("delete from asset where \"originalFileName\" = 'a.png'")
-    assert await offered(stage, "quarantine purge ") == [file]
+    await offers(stage, "quarantine purge ", [file])
     assert (await command("holds", "approve", hold, "--yes", env=stage.environment())).code == 0
-    assert await offered(stage, "holds approve ") == []
-    assert await offered(stage, "holds show ") == [hold]
+    await offers(stage, "holds approve ", [])
+    await offers(stage, "holds show ", [hold])
 
 
 def test_what_needs_no_database() -> None:

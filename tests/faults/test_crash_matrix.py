@@ -17,7 +17,7 @@ from tests.faults.parts import parts
 from tests.faults.points import DISK, REQUESTS, statements
 from tests.faults.report import Report
 from tests.faults.rig import Rig, picture, rigged
-from tests.waiting import until
+from tests.waiting import until, within
 
 pytestmark = [pytest.mark.newest, pytest.mark.timeout(600)]
 
@@ -53,8 +53,8 @@ async def in_the_library(rig: Rig, files: dict[str, bytes]) -> None:
     for content in files.values():
         await rig.upload(content)
     rig.want(active=files.values())
-    # What has been there for less than a second is not known to be there yet, and sent.
-    await asyncio.sleep(1.1)
+    # The service believes for a second what it read of the library's sizes, and sends what has a new one.
+    await within(asyncio.Event(), 1.1)
 
 
 async def delete(rig: Rig, files: dict[str, bytes]) -> None:
@@ -293,7 +293,7 @@ async def test_killed_at_every_point(
                 every += files.values()
                 rig.arm(point, times)
                 await known.do(rig, files)
-                died = await rig.died(seconds=2)
+                died = await rig.died(seconds=4)
                 rig.disarm()
                 if died:
                     rig.start(with_points=True)
